@@ -1,0 +1,5 @@
+//! What is computed: pure operations over named axes. Knows no loops, tiles or devices.
+
+pub mod ir;
+
+pub use ir::*;

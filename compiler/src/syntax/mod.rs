@@ -1,0 +1,3 @@
+//! Text to AST. Knows the grammar, not what names mean.
+
+pub mod ast;

@@ -179,7 +179,7 @@ scalar_ops! {
 impl ScalarOp {
     /// Dtype of the result for operands of these dtypes, or `None` when the row does not take them.
     pub fn result(self, args: &[DType]) -> Option<DType> {
-        use DType::*;
+        use DType::{Bool, Int, Real};
         use ScalarOp::*;
         let same = || (args.windows(2).all(|w| w[0] == w[1])).then(|| args[0]);
         let a = *args.first()?;
@@ -189,29 +189,29 @@ impl ScalarOp {
         match self {
             Add | Sub | Mul => same().filter(|d| *d != Bool),
             Neg => Some(a).filter(|d| *d != Bool),
-            Div => same().filter(|d| matches!(d, Real | Complex)),
+            Div => same().filter(|d| matches!(d, Real | DType::Complex)),
             Pow => same().filter(|d| matches!(d, Real | Int)),
             IntDiv | Mod | Xor | BitAnd | BitOr | Shl | Shr | CeilDiv => same().filter(|d| *d == Int),
             CeilLog2 | Pow2Ceil => Some(a).filter(|d| *d == Int),
             Min | Max => same().filter(|d| matches!(d, Int | Real)),
             Abs => match a {
-                Complex => Some(Real),
+                DType::Complex => Some(Real),
                 Int | Real => Some(a),
                 Bool => None,
             },
             Sign => Some(a).filter(|d| matches!(d, Int | Real)),
             Floor | Ceil => Some(Int).filter(|_| a == Real),
-            Exp => Some(a).filter(|d| matches!(d, Real | Complex)),
+            Exp => Some(a).filter(|d| matches!(d, Real | DType::Complex)),
             Rint | Log | Log1p | Sqrt | Tanh | Sigmoid | Softplus | Sin | Cos | Erf => Some(a).filter(|d| *d == Real),
             ExpDiff | Ratio => same().filter(|d| *d == Real),
             Lt | Le => same().filter(|d| matches!(d, Int | Real)).map(|_| Bool),
-            Eq | Ne => same().filter(|d| *d != Complex).map(|_| Bool),
+            Eq | Ne => same().filter(|d| *d != DType::Complex).map(|_| Bool),
             And | Or => same().filter(|d| *d == Bool),
             Not => Some(a).filter(|d| *d == Bool),
             Select => (a == Bool && args[1] == args[2]).then_some(args[1]),
             ToReal => Some(Real).filter(|_| matches!(a, Int | Bool)),
             ToInt => Some(Int).filter(|_| matches!(a, Int | Bool | Real)),
-            ToComplex => Some(Complex).filter(|_| a == Real),
+            ToComplex => Some(DType::Complex).filter(|_| a == Real),
             ScalarOp::Complex => (same()? == Real).then_some(DType::Complex),
             Re | Im => Some(Real).filter(|_| a == DType::Complex),
         }

@@ -2,10 +2,10 @@
 //!
 //! A value is `Real` (f64 here, f32 on targets), `Int` (i64 here), `Bool` or `Complex`. `eval` is the meaning in the interpreter.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a value is made of, in the language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DType {
     Bool,
     Int,
@@ -26,7 +26,7 @@ impl DType {
 }
 
 /// One element.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Scalar {
     Bool(bool),
     Int(i64),
@@ -59,7 +59,7 @@ impl Scalar {
 macro_rules! scalar_ops {
     ($( $(#[$doc:meta])* $variant:ident = $name:literal / $arity:literal ),* $(,)?) => {
         /// A pointwise operation; operands have already been brought to one dtype by explicit conversions.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum ScalarOp { $( $(#[$doc])* $variant ),* }
 
         impl ScalarOp {

@@ -1,6 +1,11 @@
 //! What each lane does: structured scalar code that backends read. Knows nothing about the program it came from.
 
+pub mod builder;
 pub mod ir;
+mod operands;
 pub mod plan;
+pub mod prune;
+mod simplify;
 
+pub use builder::KernelBuilder;
 pub use ir::*;

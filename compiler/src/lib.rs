@@ -9,3 +9,4 @@ pub mod kernel;
 pub mod ops;
 pub mod reduce;
 pub mod syntax;
+pub mod tiles;

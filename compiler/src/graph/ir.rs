@@ -152,6 +152,8 @@ pub struct Scan {
     /// The scan whose step contains this one.
     pub parent: Option<ScanId>,
     pub states: Vec<State>,
+    /// Nodes assigned by `name = e` in the step, in order of appearance.
+    pub exports: Vec<NodeId>,
     /// Exports that the step reads at other positions: (leaf, the exported node).
     pub history: Vec<(NodeId, NodeId)>,
     pub span: Span,

@@ -1,0 +1,5 @@
+//! Which loops, blocks and tiles: one structured program a kernel, over tiles of named dimensions. Knows no threads.
+
+pub mod ir;
+
+pub use ir::*;

@@ -6,6 +6,9 @@ mod operands;
 pub mod plan;
 pub mod prune;
 mod simplify;
+mod text;
+pub mod verify;
 
 pub use builder::KernelBuilder;
 pub use ir::*;
+pub use verify::verify;

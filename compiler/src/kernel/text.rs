@@ -1,0 +1,156 @@
+//! Prints kernels. Values keep their numbers, which `prune` has put in the order of the text, so that dumps are stable.
+
+use super::ir::*;
+use crate::ops::Scalar;
+use std::fmt::{self, Display, Formatter, Write};
+
+impl Display for Value {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+
+impl Storage {
+    /// Short name, for dumps and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Storage::F32 => "f32",
+            Storage::F64 => "f64",
+            Storage::Bf16 => "bf16",
+            Storage::F16 => "f16",
+            Storage::I64 => "i64",
+            Storage::I32 => "i32",
+            Storage::U8 => "u8",
+        }
+    }
+}
+
+impl Display for Kernel {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kernel {} lanes {} {{", self.name, self.lanes)?;
+        for b in &self.buffers {
+            writeln!(f, "  buffer {}: {} {}{}", b.name, b.ty.name(), b.storage.name(), if b.written { " written" } else { "" })?;
+        }
+        for (i, name) in self.ints.iter().enumerate() {
+            writeln!(f, "  int {i} {name}")?;
+        }
+        for (i, name) in self.reals.iter().enumerate() {
+            writeln!(f, "  real {i} {name}")?;
+        }
+        for l in &self.locals {
+            let space = match l.space {
+                Space::Shared => "shared",
+                Space::Workspace => "workspace",
+            };
+            writeln!(f, "  local {}: {}[{}] {space}", l.name, l.ty.name(), l.len)?;
+        }
+        self.block(f, &self.body, 1)?;
+        writeln!(f, "}}")
+    }
+}
+
+fn scalar(f: &mut Formatter<'_>, s: Scalar) -> fmt::Result {
+    match s {
+        Scalar::Bool(x) => write!(f, "{x}"),
+        Scalar::Int(x) => write!(f, "{x}"),
+        Scalar::Real(x) => write!(f, "{x:?}"),
+        Scalar::Complex(x, y) => write!(f, "{x:?} + {y:?}i"),
+    }
+}
+
+fn list(f: &mut Formatter<'_>, values: &[Value]) -> fmt::Result {
+    for (i, v) in values.iter().enumerate() {
+        write!(f, "{}{v}", if i == 0 { "" } else { ", " })?;
+    }
+    Ok(())
+}
+
+impl Kernel {
+    fn base(&self, base: Base) -> String {
+        let (name, number) = match base {
+            Base::Buffer(b) => (self.buffers.get(b.0 as usize).map(|x| &x.name), b.0),
+            Base::Local(l) => (self.locals.get(l.0 as usize).map(|x| &x.name), l.0),
+        };
+        name.cloned().unwrap_or_else(|| format!("?{number}"))
+    }
+
+    fn block(&self, f: &mut Formatter<'_>, body: &[Stmt], depth: usize) -> fmt::Result {
+        for stmt in body {
+            for _ in 0..depth {
+                f.write_str("  ")?;
+            }
+            self.stmt(f, stmt, depth)?;
+            f.write_char('\n')?;
+        }
+        Ok(())
+    }
+
+    fn close(&self, f: &mut Formatter<'_>, depth: usize) -> fmt::Result {
+        for _ in 0..depth {
+            f.write_str("  ")?;
+        }
+        f.write_char('}')
+    }
+
+    fn stmt(&self, f: &mut Formatter<'_>, stmt: &Stmt, depth: usize) -> fmt::Result {
+        match stmt {
+            Stmt::Let(v, inst) => {
+                write!(f, "{v}: {} = ", self.types.get(v.0 as usize).map_or("?", |t| t.name()))?;
+                match inst {
+                    Inst::Const(s) => scalar(f, *s),
+                    Inst::IntArg(i) => write!(f, "arg {}", self.ints.get(*i as usize).map_or("?", |n| n)),
+                    Inst::RealArg(i) => write!(f, "arg {}", self.reals.get(*i as usize).map_or("?", |n| n)),
+                    Inst::Block => f.write_str("block"),
+                    Inst::Lane => f.write_str("lane"),
+                    Inst::Op { op, args } => {
+                        write!(f, "{} ", op.name())?;
+                        list(f, args)
+                    }
+                    Inst::Load { base, index } => write!(f, "load {}[{index}]", self.base(*base)),
+                }
+            }
+            Stmt::Store { base, index, value } => write!(f, "store {}[{index}] = {value}", self.base(*base)),
+            Stmt::For { var, lo, hi, step, carries, body } => {
+                write!(f, "for {var} in {lo}..{hi} step {step}")?;
+                for c in carries {
+                    write!(f, " ({} = {})", c.param, c.init)?;
+                }
+                writeln!(f, " {{")?;
+                self.block(f, body, depth + 1)?;
+                self.close(f, depth)?;
+                for c in carries {
+                    write!(f, " ({} -> {})", c.next, c.result)?;
+                }
+                Ok(())
+            }
+            Stmt::If { cond, then, other } => {
+                writeln!(f, "if {cond} {{")?;
+                self.block(f, then, depth + 1)?;
+                self.close(f, depth)?;
+                if !other.is_empty() {
+                    writeln!(f, " else {{")?;
+                    self.block(f, other, depth + 1)?;
+                    self.close(f, depth)?;
+                }
+                Ok(())
+            }
+            Stmt::Barrier => f.write_str("barrier"),
+            Stmt::Tile(call) => {
+                write!(f, "tile {}", call.name())?;
+                match **call {
+                    TileCall::Unary { op, .. } => write!(f, " {}", op.name())?,
+                    TileCall::Binary { op, a_step, b_step, .. } => write!(f, " {} steps {a_step} {b_step}", op.name())?,
+                    TileCall::Dot { accumulate, .. } => f.write_str(if accumulate { " accumulate" } else { "" })?,
+                    TileCall::ExpRows { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } => {}
+                }
+                for (name, v) in call.ints().into_iter().chain(call.reals()) {
+                    write!(f, " {name}={v}")?;
+                }
+                for (name, p) in call.places() {
+                    write!(f, " {name}={}[{}]", self.base(p.base), p.offset)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,1 +1,15 @@
+//! Embeddable runtime of attnc: tensors in, tensors out.
+//!
+//! Compiles once and launches many times. Never looks inside a kernel: it reads plans and hands artifacts to drivers.
 
+pub mod cache;
+pub mod driver;
+pub mod error;
+pub mod host;
+pub mod memory;
+pub mod plan;
+pub mod tensor;
+
+pub use attnc_compiler::ops::{DType, Scalar};
+pub use error::RuntimeError;
+pub use tensor::{Element, Storage, Tensor, TensorView, TensorViewMut};

@@ -1,6 +1,7 @@
 //! What every layer shares: source spans and diagnostics. Knows nothing about the language.
 
 pub mod diag;
+pub mod render;
 pub mod span;
 
 pub use diag::{Diagnostic, Label, Severity};

@@ -1,3 +1,59 @@
 //! Text to AST. Knows the grammar, not what names mean.
 
 pub mod ast;
+pub mod errors;
+mod explain;
+mod filter;
+mod make;
+mod print;
+#[cfg(test)]
+mod tests;
+mod token;
+
+lalrpop_util::lalrpop_mod!(
+    #[allow(clippy::all, unused, missing_docs)]
+    grammar,
+    "/syntax/grammar.rs"
+);
+
+use crate::base::{Diagnostic, SourceId, Span};
+pub use print::print;
+
+/// Longest source that is read, in bytes.
+pub const MAX_SOURCE: usize = 4 << 20;
+
+/// Reads `source` into a file, whatever it holds: stretches that do not parse become error nodes, each with a diagnostic.
+///
+/// Never fails and never runs deep: expressions are at most [`ast::MAX_DEPTH`] levels, blocks at most 64, texts at most
+/// [`MAX_SOURCE`] bytes. An empty list of diagnostics means that the file holds no error nodes.
+pub fn parse(source: &str, id: SourceId) -> (ast::File, Vec<Diagnostic>) {
+    if source.len() > MAX_SOURCE {
+        let span = Span::new(id, 0, 0);
+        return (ast::File { items: vec![ast::Item::Error(span)] }, vec![errors::too_long(source.len(), MAX_SOURCE, span)]);
+    }
+    let filtered = filter::filter(source, id);
+    let mut cx = make::Cx {
+        text: source,
+        id,
+        docs: filtered.docs,
+        diagnostics: filtered.diagnostics,
+        starts: filtered.tokens.iter().map(|t| t.0).collect(),
+        quiet_until: 0,
+    };
+    let items = match grammar::FileParser::new().parse(&mut cx, filtered.tokens) {
+        Ok(items) => items,
+        Err(error) => {
+            cx.diagnostics.extend(errors::unexpected(&error, source, id));
+            vec![ast::Item::Error(Span::new(id, 0, source.len()))]
+        }
+    };
+    let mut diagnostics = cx.diagnostics;
+    diagnostics.sort_by_key(|d| d.labels.first().map_or(0, |l| l.span.start));
+    diagnostics.dedup();
+    if diagnostics.len() > errors::MAX_DIAGNOSTICS {
+        let rest = diagnostics.split_off(errors::MAX_DIAGNOSTICS);
+        let span = rest.first().and_then(|d| d.labels.first()).map_or(Span::new(id, 0, 0), |l| l.span);
+        diagnostics.push(errors::too_many(rest.len(), span));
+    }
+    (ast::File { items }, diagnostics)
+}

@@ -1,0 +1,302 @@
+//! The CPU's "matrix instructions": a table of functions that generated code calls through pointers, chosen once by CPU level.
+//!
+//! Cranelift stops at 128-bit vectors; a tile product, a row-wise exponential or a pointwise sweep written here uses what the CPU
+//! has (AVX-512, AVX2 and FMA, NEON). A call costs about 2 ns. Nothing here knows which program it serves.
+//!
+//! Conventions of every function in [`Table`]: `extern "C"`; sizes, strides and codes are `i64`; strides count elements; data is
+//! `f32`, masks are `u8` (0 is false). A size of 0 or below does nothing. Results are the same on every run; levels may differ in
+//! the last bits of sums. Functions allocate at most 256 KiB per thread, once, for packed panels.
+//!
+//! Safety contract, the same for every function: each pointer is valid for all elements that its sizes and strides reach, written
+//! ranges overlap no read range (except where an in-place form is mentioned), and the CPU supports the level, which `table` checks.
+#![allow(unsafe_code)]
+// Every function below the table is unsafe for the one contract above; blocks inside them would only repeat it.
+#![allow(unsafe_op_in_unsafe_fn)]
+// Register tiles are arrays indexed by constants; iterators over them hide the shape and cost speed in debug builds.
+#![allow(clippy::needless_range_loop, clippy::missing_safety_doc)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dot;
+mod lanes;
+mod math;
+mod pack;
+mod portable;
+mod rows;
+mod simd;
+#[cfg(test)]
+mod tests;
+
+pub use lanes::{Binary, Compare, Unary};
+
+use dot::Mat;
+use lanes::Operand;
+use simd::Simd;
+use std::sync::OnceLock;
+
+/// An instruction set with its own table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Level {
+    /// Plain Rust.
+    Portable,
+    /// AArch64 with NEON.
+    Neon,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Level {
+    /// Slowest first.
+    pub const ALL: [Level; 4] = [Level::Portable, Level::Neon, Level::Avx2, Level::Avx512];
+
+    /// Name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Neon => "neon",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+        }
+    }
+}
+
+/// `(m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate)`; see [`Table::dot`].
+pub type DotFn = unsafe extern "C" fn(i64, i64, i64, *const f32, i64, i64, *const f32, i64, i64, *mut f32, i64, i64, i64);
+/// `(rows, cols, x, x_stride, shift, y, y_stride, sums, scale)`; see [`Table::exp_rows`].
+pub type ExpRowsFn = unsafe extern "C" fn(i64, i64, *const f32, i64, *const f32, *mut f32, i64, *mut f32, f32);
+/// `(rows, cols, x, x_stride, out)`.
+pub type ReduceRowsFn = unsafe extern "C" fn(i64, i64, *const f32, i64, *mut f32);
+/// `(rows, cols, x, x_stride, f)`.
+pub type ScaleRowsFn = unsafe extern "C" fn(i64, i64, *mut f32, i64, *const f32);
+/// `(n, x, y)`.
+pub type MapFn = unsafe extern "C" fn(i64, *const f32, *mut f32);
+/// `(op, n, x, y)`, `op` from [`Unary`].
+pub type UnaryFn = unsafe extern "C" fn(i64, i64, *const f32, *mut f32);
+/// `(op, n, a, a_stride, b, b_stride, y)`, `op` from [`Binary`].
+pub type BinaryFn = unsafe extern "C" fn(i64, i64, *const f32, i64, *const f32, i64, *mut f32);
+/// `(n, a, a_stride, b, b_stride, c, c_stride, y)`.
+pub type FmaFn = unsafe extern "C" fn(i64, *const f32, i64, *const f32, i64, *const f32, i64, *mut f32);
+/// `(op, n, a, a_stride, b, b_stride, y)`, `op` from [`Compare`].
+pub type CompareFn = unsafe extern "C" fn(i64, i64, *const f32, i64, *const f32, i64, *mut u8);
+/// `(n, mask, a, a_stride, b, b_stride, y)`.
+pub type SelectFn = unsafe extern "C" fn(i64, *const u8, *const f32, i64, *const f32, i64, *mut f32);
+/// One element.
+pub type ScalarFn = unsafe extern "C" fn(f32) -> f32;
+
+/// The functions of one level. Generated code reads the pointers at the offsets of `#[repr(C)]` ([`std::mem::offset_of`]).
+#[repr(C)]
+pub struct Table {
+    /// `c[m, n] = a[m, k] b[k, n]`, plus the old `c` when `accumulate` is not 0. Any strides, zero and negative ones included (not
+    /// for `c`). Fast when `c_n` or `c_m` is 1; `b` with `b_k = 1` is transposed into a buffer once per call.
+    pub dot: DotFn,
+    /// `y[r, :] = exp(scale * (x[r, :] - shift[r]))` and `sums[r] += sum(y[r, :])`. `x = -inf` gives 0, `shift = -inf` counts as 0,
+    /// null `shift` is all 0, null `sums` are not wanted; `y` may be `x`.
+    pub exp_rows: ExpRowsFn,
+    /// `out[r] = max(out[r], max(x[r, :]))`; NaN when any of them is NaN.
+    pub max_rows: ReduceRowsFn,
+    /// `out[r] += sum(x[r, :])`.
+    pub sum_rows: ReduceRowsFn,
+    /// `x[r, :] *= f[r]`.
+    pub scale_rows: ScaleRowsFn,
+    /// `y[i] = op(x[i])`, in place allowed; at most 2 ulp from the true value. An unknown `op` gives NaN.
+    pub unary: UnaryFn,
+    /// `y[i] = op(a[i], b[i])`, operands with stride 0 (a scalar), 1 or any other; `y` may be an operand of stride 1.
+    pub binary: BinaryFn,
+    /// `y[i] = a[i] * b[i] + c[i]`, strides as in `binary`.
+    pub fma: FmaFn,
+    /// `y[i] = op(a[i], b[i])` as a byte, 0 or 1.
+    pub compare: CompareFn,
+    /// `y[i] = mask[i] ? a[i] : b[i]`.
+    pub select: SelectFn,
+    /// `y[i] = exp(x[i])`, the same as `unary` with its code; likewise the next four.
+    pub exp: MapFn,
+    pub exp2: MapFn,
+    pub log: MapFn,
+    pub tanh: MapFn,
+    pub sigmoid: MapFn,
+    /// One element, the same bits as the array form; likewise the next eight.
+    pub exp1: ScalarFn,
+    pub exp2_1: ScalarFn,
+    pub log1: ScalarFn,
+    pub log1p1: ScalarFn,
+    pub tanh1: ScalarFn,
+    pub sigmoid1: ScalarFn,
+    pub softplus1: ScalarFn,
+    pub erf1: ScalarFn,
+    pub sin1: ScalarFn,
+    pub cos1: ScalarFn,
+    /// `a` to the power `b`.
+    pub pow1: unsafe extern "C" fn(f32, f32) -> f32,
+    /// Which level this is.
+    pub level: Level,
+}
+
+/// Sizes come from generated code as i64; a negative one is taken as 0.
+#[inline(always)]
+fn size(n: i64) -> usize {
+    n.max(0) as usize
+}
+
+macro_rules! map_fn {
+    ($name:ident, $op:ident, { $($feature:tt)* }) => {
+        $($feature)*
+        unsafe extern "C" fn $name(n: i64, x: *const f32, y: *mut f32) {
+            lanes::unary::<S>(Unary::$op.code(), size(n), x, y)
+        }
+    };
+}
+
+macro_rules! scalar_fn {
+    ($name:ident, $of:ident, { $($feature:tt)* }) => {
+        $($feature)*
+        unsafe extern "C" fn $name(x: f32) -> f32 {
+            let mut lanes = [0.0f32; 16];
+            <S as Simd>::store(lanes.as_mut_ptr(), math::$of::<S>(<S as Simd>::splat(x)));
+            lanes[0]
+        }
+    };
+}
+
+/// Instantiates the generic code for one level, inside functions that carry the level's features.
+macro_rules! level {
+    ($module:ident, $simd:ty, $level:expr, { $($feature:tt)* }) => {
+        mod $module {
+            use super::*;
+            type S = $simd;
+
+            #[allow(clippy::too_many_arguments)]
+            $($feature)*
+            unsafe extern "C" fn dot(
+                m: i64, n: i64, k: i64,
+                a: *const f32, a_m: i64, a_k: i64,
+                b: *const f32, b_k: i64, b_n: i64,
+                c: *mut f32, c_m: i64, c_n: i64,
+                accumulate: i64,
+            ) {
+                let a = Mat { p: a, row: a_m as isize, col: a_k as isize };
+                let b = Mat { p: b, row: b_k as isize, col: b_n as isize };
+                let c = Mat { p: c, row: c_m as isize, col: c_n as isize };
+                dot::dot::<S>(size(m), size(n), size(k), a, b, c, accumulate != 0)
+            }
+            #[allow(clippy::too_many_arguments)]
+            $($feature)*
+            unsafe extern "C" fn exp_rows(
+                rows: i64, cols: i64, x: *const f32, x_stride: i64, shift: *const f32, y: *mut f32, y_stride: i64, sums: *mut f32, scale: f32,
+            ) {
+                rows::exp_rows::<S>(size(rows), size(cols), x, x_stride as isize, shift, y, y_stride as isize, sums, scale)
+            }
+            $($feature)*
+            unsafe extern "C" fn max_rows(rows: i64, cols: i64, x: *const f32, x_stride: i64, out: *mut f32) {
+                rows::max_rows::<S>(size(rows), size(cols), x, x_stride as isize, out)
+            }
+            $($feature)*
+            unsafe extern "C" fn sum_rows(rows: i64, cols: i64, x: *const f32, x_stride: i64, out: *mut f32) {
+                rows::sum_rows::<S>(size(rows), size(cols), x, x_stride as isize, out)
+            }
+            $($feature)*
+            unsafe extern "C" fn scale_rows(rows: i64, cols: i64, x: *mut f32, x_stride: i64, f: *const f32) {
+                rows::scale_rows::<S>(size(rows), size(cols), x, x_stride as isize, f)
+            }
+            $($feature)*
+            unsafe extern "C" fn unary(op: i64, n: i64, x: *const f32, y: *mut f32) {
+                lanes::unary::<S>(op, size(n), x, y)
+            }
+            $($feature)*
+            unsafe extern "C" fn binary(op: i64, n: i64, a: *const f32, a_stride: i64, b: *const f32, b_stride: i64, y: *mut f32) {
+                lanes::binary::<S>(op, size(n), operand(a, a_stride), operand(b, b_stride), y)
+            }
+            $($feature)*
+            unsafe extern "C" fn fma(
+                n: i64, a: *const f32, a_stride: i64, b: *const f32, b_stride: i64, c: *const f32, c_stride: i64, y: *mut f32,
+            ) {
+                lanes::fma::<S>(size(n), operand(a, a_stride), operand(b, b_stride), operand(c, c_stride), y)
+            }
+            $($feature)*
+            unsafe extern "C" fn compare(op: i64, n: i64, a: *const f32, a_stride: i64, b: *const f32, b_stride: i64, y: *mut u8) {
+                lanes::compare::<S>(op, size(n), operand(a, a_stride), operand(b, b_stride), y)
+            }
+            $($feature)*
+            unsafe extern "C" fn select(
+                n: i64, mask: *const u8, a: *const f32, a_stride: i64, b: *const f32, b_stride: i64, y: *mut f32,
+            ) {
+                lanes::select::<S>(size(n), mask, operand(a, a_stride), operand(b, b_stride), y)
+            }
+
+            map_fn!(exp, Exp, { $($feature)* });
+            map_fn!(exp2, Exp2, { $($feature)* });
+            map_fn!(log, Log, { $($feature)* });
+            map_fn!(tanh, Tanh, { $($feature)* });
+            map_fn!(sigmoid, Sigmoid, { $($feature)* });
+            scalar_fn!(exp1, exp, { $($feature)* });
+            scalar_fn!(exp2_1, exp2, { $($feature)* });
+            scalar_fn!(log1, log, { $($feature)* });
+            scalar_fn!(log1p1, log1p, { $($feature)* });
+            scalar_fn!(tanh1, tanh, { $($feature)* });
+            scalar_fn!(sigmoid1, sigmoid, { $($feature)* });
+            scalar_fn!(softplus1, softplus, { $($feature)* });
+            scalar_fn!(erf1, erf, { $($feature)* });
+
+            pub(super) static TABLE: Table = Table {
+                dot, exp_rows, max_rows, sum_rows, scale_rows, unary, binary, fma, compare, select, exp, exp2, log, tanh, sigmoid,
+                exp1, exp2_1, log1, log1p1, tanh1, sigmoid1, softplus1, erf1, sin1, cos1, pow1,
+                level: $level,
+            };
+        }
+    };
+}
+
+unsafe extern "C" fn sin1(x: f32) -> f32 {
+    f64::from(x).sin() as f32
+}
+
+unsafe extern "C" fn cos1(x: f32) -> f32 {
+    f64::from(x).cos() as f32
+}
+
+unsafe extern "C" fn pow1(a: f32, b: f32) -> f32 {
+    f64::from(a).powf(f64::from(b)) as f32
+}
+
+#[inline(always)]
+fn operand(p: *const f32, stride: i64) -> Operand {
+    Operand { p, stride: stride as isize }
+}
+
+level!(portable_table, portable::Portable, Level::Portable, {});
+#[cfg(target_arch = "aarch64")]
+level!(neon_table, portable::Portable, Level::Neon, {});
+#[cfg(target_arch = "x86_64")]
+level!(avx2_table, avx2::Avx2, Level::Avx2, { #[target_feature(enable = "avx2,fma")] });
+#[cfg(target_arch = "x86_64")]
+level!(avx512_table, avx512::Avx512, Level::Avx512, { #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")] });
+
+/// The table of `level`, or `None` when this CPU cannot run it.
+pub fn table_for(level: Level) -> Option<&'static Table> {
+    match level {
+        Level::Portable => Some(&portable_table::TABLE),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => Some(&neon_table::TABLE),
+        #[cfg(not(target_arch = "aarch64"))]
+        Level::Neon => None,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(&avx2_table::TABLE),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => (is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl"))
+        .then_some(&avx512_table::TABLE),
+        #[cfg(not(target_arch = "x86_64"))]
+        Level::Avx2 | Level::Avx512 => None,
+    }
+}
+
+/// The table of the fastest level this CPU can run; chosen at the first call.
+pub fn table() -> &'static Table {
+    static CHOSEN: OnceLock<&'static Table> = OnceLock::new();
+    CHOSEN.get_or_init(|| Level::ALL.into_iter().rev().find_map(table_for).unwrap_or(&portable_table::TABLE))
+}

@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod graph;
+pub mod interp;
 pub mod kernel;
 pub mod ops;
 pub mod reduce;

@@ -2,5 +2,9 @@
 
 pub mod bind;
 pub mod ir;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod verify;
 
 pub use ir::*;

@@ -159,6 +159,9 @@ impl<'a> Text<'a> {
                 let (old, init, next) = (self.value(s.old), self.value(s.init), self.value(s.next));
                 writeln!(f, "    state {}: {} {} = {old}: {init} then {next}", s.name, s.dtype.name(), self.list(&s.axes))?;
             }
+            if !scan.exports.is_empty() {
+                writeln!(f, "    exports {}", self.values(&scan.exports))?;
+            }
             for (k, (leaf, export)) in scan.history.iter().enumerate() {
                 writeln!(f, "    history {k}: {} of {}", self.value(*leaf), self.value(*export))?;
             }

@@ -128,6 +128,7 @@ impl Check<'_> {
                 self.fault(&place, "the parent does not exist");
             }
             let nodes = scan.states.iter().flat_map(|s| [s.init, s.old, s.next]).chain(scan.history.iter().flat_map(|h| [h.0, h.1]));
+            let nodes = nodes.chain(scan.exports.iter().copied());
             for node in nodes {
                 self.exists(&place, node);
             }

@@ -1,6 +1,9 @@
 //! One file a device. A driver takes a checked call and memory, allocates what lives only during the call, and launches.
 //! The only home of `unsafe` in this crate.
 
+#[cfg(feature = "cpu")]
+pub mod cpu;
+
 use crate::error::RuntimeError;
 use crate::plan::Call;
 

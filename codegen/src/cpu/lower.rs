@@ -1,0 +1,289 @@
+//! A kernel as one CLIF function: control flow, values and memory.
+
+use super::math::{self, Helper};
+use super::ops::{self, Lowered, Operand};
+use super::tile::{self, Arg};
+use super::{BACKEND, Helpers, memory};
+use crate::EmitError;
+use attnc_compiler::kernel::{self, Base, Inst, Kernel, Stmt, Storage};
+use attnc_compiler::ops::{DType, Scalar, ScalarOp};
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{AbiParam, BlockArg, FuncRef, Function, InstBuilder, MemFlagsData, Signature, Value, types};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_jit::JITModule;
+use cranelift_module::Module;
+use std::collections::HashMap;
+
+/// Signature of every entry, see the module `cpu`.
+pub(super) fn signature(module: &impl Module) -> Signature {
+    let pointer = module.target_config().pointer_type();
+    let mut signature = module.make_signature();
+    signature.params.extend([pointer, pointer, pointer, pointer, types::I64, pointer].map(AbiParam::new));
+    signature
+}
+
+/// Builds the body of `func` and returns the bytes of scratch that it needs. The kernel has been verified.
+pub(super) fn lower(
+    kernel: &Kernel,
+    module: &mut JITModule,
+    helpers: &mut Helpers,
+    func: &mut Function,
+    context: &mut FunctionBuilderContext,
+) -> Result<usize, EmitError> {
+    let Some((offsets, scratch_bytes)) = memory::layout(kernel) else {
+        let what = "its local arrays are larger than 2 GiB".to_string();
+        return Err(EmitError::Unsupported { backend: BACKEND, kernel: kernel.name.clone(), what });
+    };
+    let config = module.target_config();
+    let mut b = FunctionBuilder::new(func, context);
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    b.seal_block(entry);
+    let params = b.block_params(entry).to_vec();
+    let [buffers, ints, reals, locals, block, table] = params[..] else {
+        return Err(super::backend_error(&kernel.name, "the entry has wrong parameters"));
+    };
+    let pure = pure_flags();
+    let mut pointers = vec![];
+    for i in 0..kernel.buffers.len() {
+        pointers.push(b.ins().load(config.pointer_type(), pure, buffers, 8 * i as i32));
+    }
+    let args = Args { pointers, ints, reals, locals, block, table };
+    let values = vec![None; kernel.types.len()];
+    let constants = vec![None; kernel.types.len()];
+    let mut lowering = Lowering { kernel, module, helpers, b, imported: HashMap::new(), args, offsets, values, constants };
+    lowering.body(&kernel.body)?;
+    lowering.b.ins().return_(&[]);
+    lowering.b.finalize(config);
+    Ok(scratch_bytes)
+}
+
+/// Flags of loads whose memory does not change while the kernel runs: Cranelift may move and fold them.
+fn pure_flags() -> MemFlagsData {
+    MemFlagsData::new().with_notrap().with_readonly().with_can_move()
+}
+
+struct Args {
+    pointers: Vec<Value>,
+    ints: Value,
+    reals: Value,
+    locals: Value,
+    block: Value,
+    table: Value,
+}
+
+struct Lowering<'a> {
+    kernel: &'a Kernel,
+    module: &'a mut JITModule,
+    helpers: &'a mut Helpers,
+    b: FunctionBuilder<'a>,
+    imported: HashMap<&'static str, FuncRef>,
+    args: Args,
+    offsets: Vec<usize>,
+    values: Vec<Option<Value>>,
+    /// Int constants, for strength reduction.
+    constants: Vec<Option<i64>>,
+}
+
+impl Lowering<'_> {
+    fn bug(&self, what: impl std::fmt::Display) -> EmitError {
+        super::backend_error(&self.kernel.name, what)
+    }
+
+    fn get(&self, v: kernel::Value) -> Result<Value, EmitError> {
+        self.values.get(v.0 as usize).copied().flatten().ok_or_else(|| self.bug(format!("{v} has no value")))
+    }
+
+    fn set(&mut self, v: kernel::Value, value: Value) {
+        if let Some(slot) = self.values.get_mut(v.0 as usize) {
+            *slot = Some(value);
+        }
+    }
+
+    fn import(&mut self, helper: &'static Helper) -> Result<FuncRef, EmitError> {
+        if let Some(f) = self.imported.get(helper.name) {
+            return Ok(*f);
+        }
+        let f = self.helpers.import(self.module, self.b.func, helper)?;
+        self.imported.insert(helper.name, f);
+        Ok(f)
+    }
+
+    fn call(&mut self, helper: &'static Helper, args: &[Value]) -> Result<Value, EmitError> {
+        let f = self.import(helper)?;
+        let call = self.b.ins().call(f, args);
+        Ok(self.b.inst_results(call)[0])
+    }
+
+    fn body(&mut self, body: &[Stmt]) -> Result<(), EmitError> {
+        body.iter().try_for_each(|s| self.stmt(s))
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) -> Result<(), EmitError> {
+        match stmt {
+            Stmt::Let(v, inst) => {
+                let value = self.inst(*v, inst)?;
+                self.set(*v, value);
+                Ok(())
+            }
+            Stmt::Store { base, index, value } => self.store(*base, *index, *value),
+            Stmt::For { var, lo, hi, step, carries, body } => self.for_loop(*var, [*lo, *hi, *step], carries, body),
+            Stmt::If { cond, then, other } => {
+                let cond = self.get(*cond)?;
+                let (yes, no, end) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+                self.b.ins().brif(cond, yes, &[], no, &[]);
+                for (block, body) in [(yes, then), (no, other)] {
+                    self.b.switch_to_block(block);
+                    self.b.seal_block(block);
+                    self.body(body)?;
+                    self.b.ins().jump(end, &[]);
+                }
+                self.b.switch_to_block(end);
+                self.b.seal_block(end);
+                Ok(())
+            }
+            // One lane sees its own stores.
+            Stmt::Barrier => Ok(()),
+            Stmt::Tile(call) => self.tile(call),
+        }
+    }
+
+    /// The test stands at the end, so that an iteration has one branch; a first test guards the loop that runs never.
+    fn for_loop(&mut self, var: kernel::Value, bounds: [kernel::Value; 3], carries: &[kernel::Carry], body: &[Stmt]) -> Result<(), EmitError> {
+        let [lo, hi, step] = [self.get(bounds[0])?, self.get(bounds[1])?, self.get(bounds[2])?];
+        let (inside, after) = (self.b.create_block(), self.b.create_block());
+        let index = self.b.append_block_param(inside, types::I64);
+        let mut inits: Vec<BlockArg> = vec![];
+        let mut params = vec![];
+        let mut results = vec![];
+        for c in carries {
+            let ty = ops::clif_type(self.kernel.ty(c.param)).ok_or_else(|| self.bug("a complex carry"))?;
+            inits.push(self.get(c.init)?.into());
+            params.push(self.b.append_block_param(inside, ty));
+            results.push(self.b.append_block_param(after, ty));
+        }
+        let first = std::iter::once(BlockArg::from(lo)).chain(inits.iter().copied()).collect::<Vec<_>>();
+        let some = self.b.ins().icmp(IntCC::SignedLessThan, lo, hi);
+        self.b.ins().brif(some, inside, &first, after, &inits);
+        self.b.switch_to_block(inside);
+        self.set(var, index);
+        for (c, param) in carries.iter().zip(params) {
+            self.set(c.param, param);
+        }
+        self.body(body)?;
+        let nexts = carries.iter().map(|c| self.get(c.next).map(BlockArg::from)).collect::<Result<Vec<_>, _>>()?;
+        let next = self.b.ins().iadd(index, step);
+        let again = std::iter::once(BlockArg::from(next)).chain(nexts.iter().copied()).collect::<Vec<_>>();
+        let more = self.b.ins().icmp(IntCC::SignedLessThan, next, hi);
+        self.b.ins().brif(more, inside, &again, after, &nexts);
+        self.b.seal_block(inside);
+        self.b.switch_to_block(after);
+        self.b.seal_block(after);
+        for (c, result) in carries.iter().zip(results) {
+            self.set(c.result, result);
+        }
+        Ok(())
+    }
+
+    fn inst(&mut self, v: kernel::Value, inst: &Inst) -> Result<Value, EmitError> {
+        Ok(match inst {
+            Inst::Const(Scalar::Bool(x)) => self.b.ins().iconst(types::I8, i64::from(*x)),
+            Inst::Const(Scalar::Int(x)) => {
+                self.constants[v.0 as usize] = Some(*x);
+                self.b.ins().iconst(types::I64, *x)
+            }
+            Inst::Const(Scalar::Real(x)) => self.b.ins().f32const(*x as f32),
+            Inst::Const(Scalar::Complex(..)) => return Err(self.bug("a complex constant")),
+            Inst::IntArg(i) => self.b.ins().load(types::I64, pure_flags(), self.args.ints, 8 * *i as i32),
+            Inst::RealArg(i) => self.b.ins().load(types::F32, pure_flags(), self.args.reals, 4 * *i as i32),
+            Inst::Block => self.args.block,
+            Inst::Lane => self.b.ins().iconst(types::I64, 0),
+            Inst::Op { op, args } => self.op(*op, args)?,
+            Inst::Load { base, index } => {
+                let (storage, dtype, address, offset) = self.address(*base, *index)?;
+                let flags = match *base {
+                    Base::Buffer(id) if !self.kernel.buffers[id.0 as usize].written => pure_flags(),
+                    Base::Buffer(_) | Base::Local(_) => MemFlagsData::new().with_notrap(),
+                };
+                memory::load(&mut self.b, flags, storage, dtype, address, offset)
+            }
+        })
+    }
+
+    fn op(&mut self, op: ScalarOp, args: &[kernel::Value]) -> Result<Value, EmitError> {
+        let mut operands = vec![];
+        for a in args {
+            operands.push(Operand { value: self.get(*a)?, dtype: self.kernel.ty(*a), constant: self.constants[a.0 as usize] });
+        }
+        let values: Vec<Value> = operands.iter().map(|o| o.value).collect();
+        match ops::lower(&mut self.b, op, &operands) {
+            Lowered::Value(value) => Ok(value),
+            Lowered::Call(helper) => self.call(helper, &values),
+            Lowered::ExpDiff => {
+                let (minus, zero) = (self.b.ins().f32const(f32::NEG_INFINITY), self.b.ins().f32const(0.0));
+                let difference = self.b.ins().fsub(values[0], values[1]);
+                let power = self.call(&math::EXP, &[difference])?;
+                let gone = self.b.ins().fcmp(FloatCC::Equal, values[0], minus);
+                Ok(self.b.ins().select(gone, zero, power))
+            }
+            Lowered::Never => Err(self.bug(format!("no code for `{}`", op.name()))),
+        }
+    }
+
+    /// Storage, dtype, address of an element and a constant offset in bytes to add to it.
+    fn address(&mut self, base: Base, index: kernel::Value) -> Result<(Storage, DType, Value, i32), EmitError> {
+        let (storage, dtype, start, offset) = match base {
+            Base::Buffer(id) => {
+                let arg = &self.kernel.buffers[id.0 as usize];
+                (arg.storage, arg.ty, self.args.pointers[id.0 as usize], 0)
+            }
+            Base::Local(id) => {
+                let local = &self.kernel.locals[id.0 as usize];
+                (memory::local_storage(local.ty), local.ty, self.args.locals, self.offsets[id.0 as usize] as i32)
+            }
+        };
+        let bytes = storage.bytes() as i64;
+        // Small constant indices become offsets.
+        if let Some(at) = self.constants[index.0 as usize].and_then(|i| i.checked_mul(bytes)).and_then(|i| i.checked_add(i64::from(offset)))
+            && let Ok(at) = i32::try_from(at)
+        {
+            return Ok((storage, dtype, start, at));
+        }
+        let index = self.get(index)?;
+        let scaled = if bytes == 1 { index } else { self.b.ins().ishl_imm_s(index, i64::from(bytes.trailing_zeros())) };
+        Ok((storage, dtype, self.b.ins().iadd(start, scaled), offset))
+    }
+
+    fn store(&mut self, base: Base, index: kernel::Value, value: kernel::Value) -> Result<(), EmitError> {
+        let (storage, dtype, address, offset) = self.address(base, index)?;
+        let value = self.get(value)?;
+        let to_f16 = if storage == Storage::F16 { Some(self.import(&math::TO_F16)?) } else { None };
+        memory::store(&mut self.b, MemFlagsData::new().with_notrap(), storage, dtype, address, offset, value, to_f16);
+        Ok(())
+    }
+
+    fn tile(&mut self, call: &kernel::TileCall) -> Result<(), EmitError> {
+        let Some((function, args)) = tile::call(call) else { return Err(self.bug(format!("no function for `{}`", call.name()))) };
+        let pointer = self.module.target_config().pointer_type();
+        let mut signature = self.module.make_signature();
+        let mut values = vec![];
+        for arg in args {
+            let (value, ty) = match arg {
+                Arg::Value(v) => (self.get(v)?, if self.kernel.ty(v) == DType::Real { types::F32 } else { types::I64 }),
+                Arg::Const(c) => (self.b.ins().iconst(types::I64, c), types::I64),
+                Arg::Place(place) => {
+                    let (_, _, address, offset) = self.address(place.base, place.offset)?;
+                    let address = if offset == 0 { address } else { self.b.ins().iadd_imm_s(address, i64::from(offset)) };
+                    (address, pointer)
+                }
+            };
+            values.push(value);
+            signature.params.push(AbiParam::new(ty));
+        }
+        let signature = self.b.import_signature(signature);
+        let callee = self.b.ins().load(pointer, pure_flags(), self.args.table, function as i32);
+        self.b.ins().call_indirect(signature, callee, &values);
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Tile calls: arguments in the order of the functions in [`Table`], which is called through its pointers.
+
+use super::micro::{Binary, Table, Unary};
+use attnc_compiler::kernel::{Place, TileCall, Value};
+use attnc_compiler::ops::ScalarOp;
+use std::mem::offset_of;
+
+/// One argument of a function in the table.
+#[derive(Clone, Copy)]
+pub(super) enum Arg {
+    /// An Int or Real of the kernel.
+    Value(Value),
+    /// A constant i64.
+    Const(i64),
+    /// The address of a place.
+    Place(Place),
+}
+
+/// Byte offset of the function's pointer in the table, and its arguments; `None` when the table has no such op.
+pub(super) fn call(call: &TileCall) -> Option<(usize, Vec<Arg>)> {
+    use Arg::{Const, Place as At, Value as V};
+    Some(match *call {
+        TileCall::Dot { m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate } => {
+            let sizes = [V(m), V(n), V(k)];
+            let places = [At(a), V(a_m), V(a_k), At(b), V(b_k), V(b_n), At(c), V(c_m), V(c_n), Const(i64::from(accumulate))];
+            (offset_of!(Table, dot), [&sizes[..], &places[..]].concat())
+        }
+        TileCall::ExpRows { rows, cols, x, x_row, shift, y, y_row, sums, scale } => {
+            (offset_of!(Table, exp_rows), vec![V(rows), V(cols), At(x), V(x_row), At(shift), At(y), V(y_row), At(sums), V(scale)])
+        }
+        TileCall::MaxRows { rows, cols, x, x_row, out } => (offset_of!(Table, max_rows), vec![V(rows), V(cols), At(x), V(x_row), At(out)]),
+        TileCall::SumRows { rows, cols, x, x_row, out } => (offset_of!(Table, sum_rows), vec![V(rows), V(cols), At(x), V(x_row), At(out)]),
+        TileCall::ScaleRows { rows, cols, x, x_row, factor } => {
+            (offset_of!(Table, scale_rows), vec![V(rows), V(cols), At(x), V(x_row), At(factor)])
+        }
+        TileCall::Unary { op, n, x, y } => (offset_of!(Table, unary), vec![Const(unary(op)?.code()), V(n), At(x), At(y)]),
+        TileCall::Binary { op, n, a, a_step, b, b_step, y } => {
+            let code = Const(binary(op)?.code());
+            (offset_of!(Table, binary), vec![code, V(n), At(a), Const(i64::from(a_step)), At(b), Const(i64::from(b_step)), At(y)])
+        }
+    })
+}
+
+fn unary(op: ScalarOp) -> Option<Unary> {
+    use ScalarOp::*;
+    Some(match op {
+        Neg => Unary::Neg,
+        Abs => Unary::Abs,
+        Sign => Unary::Sign,
+        Rint => Unary::Rint,
+        Exp => Unary::Exp,
+        Log => Unary::Log,
+        Log1p => Unary::Log1p,
+        Sqrt => Unary::Sqrt,
+        Tanh => Unary::Tanh,
+        Sigmoid => Unary::Sigmoid,
+        Softplus => Unary::Softplus,
+        Sin => Unary::Sin,
+        Cos => Unary::Cos,
+        Erf => Unary::Erf,
+        // No Real result from one Real operand.
+        Add | Sub | Mul | Div | IntDiv | Mod | Pow | Min | Max | Floor | Ceil | ExpDiff | Ratio | Xor | BitAnd | BitOr | Shl | Shr | CeilDiv
+        | CeilLog2 | Pow2Ceil | Lt | Le | ScalarOp::Eq | Ne | And | Or | Not | Select | ToReal | ToInt | ToComplex | Complex | Re | Im => {
+            return None;
+        }
+    })
+}
+
+fn binary(op: ScalarOp) -> Option<Binary> {
+    use ScalarOp::*;
+    Some(match op {
+        Add => Binary::Add,
+        Sub => Binary::Sub,
+        Mul => Binary::Mul,
+        Div => Binary::Div,
+        Max => Binary::Max,
+        Min => Binary::Min,
+        Pow => Binary::Pow,
+        ExpDiff => Binary::ExpDiff,
+        Ratio => Binary::Ratio,
+        // No Real result from two Real operands.
+        IntDiv | Mod | Neg | Abs | Sign | Floor | Ceil | Rint | Exp | Log | Log1p | Sqrt | Tanh | Sigmoid | Softplus | Sin | Cos | Erf | Xor
+        | BitAnd | BitOr | Shl | Shr | CeilDiv | CeilLog2 | Pow2Ceil | Lt | Le | ScalarOp::Eq | Ne | And | Or | Not | Select | ToReal | ToInt
+        | ToComplex | Complex | Re | Im => return None,
+    })
+}

@@ -217,7 +217,7 @@ pub enum ExprKind {
     Coalesce(Expr, Expr),
     /// `x[t = e, h = f]`
     Read { base: Expr, subs: Vec<(Ident, Expr)> },
-    /// `f(a, b)`, `softmax[s](x)`, `topk[c](x, n)`, `argsort[t -> j](x)`
+    /// `f(a, b)`, `norm[s](x)`, `topk[c](x, n)`, `argsort[t -> j](x)`
     Call { name: Ident, axes: Vec<AxisArg>, args: Vec<Expr> },
     /// `sum[s] body where cond`, `sum[<= t] body`: `op` is a word of the closed table of reductions.
     Reduce { op: Ident, axes: Vec<Ident>, prefix: Option<PrefixDir>, body: Expr, cond: Option<Expr> },

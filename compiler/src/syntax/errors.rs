@@ -1,7 +1,7 @@
 //! Wording of everything that can be wrong with the text itself. Codes `A01xx`; long texts in `explain`.
 
 use super::ast::Ident;
-use super::token::{Token, lex};
+use super::token::Token;
 use crate::base::{Diagnostic, SourceId, Span};
 use lalrpop_util::ParseError;
 
@@ -11,6 +11,9 @@ pub use super::explain::explain;
 
 /// Most diagnostics of one parse; what is beyond is only counted.
 pub const MAX_DIAGNOSTICS: usize = 100;
+
+/// Code of a `}` that closes nothing.
+pub const UNMATCHED: &str = "A0109";
 
 pub fn too_many(rest: usize, span: Span) -> Diagnostic {
     Diagnostic::error("A0116", format!("{rest} more errors are not shown")).label(span, "the first of them is here")
@@ -53,7 +56,7 @@ pub fn unclosed(open: Span, next: Option<Span>) -> Diagnostic {
 }
 
 pub fn unmatched_brace(span: Span) -> Diagnostic {
-    Diagnostic::error("A0109", "this `}` closes nothing")
+    Diagnostic::error(UNMATCHED, "this `}` closes nothing")
         .label(span, "no block is open here")
         .help("an earlier `}` may have closed the kernel too soon")
 }
@@ -99,6 +102,10 @@ pub fn foreign(text: &str, span: Span) -> (Token, Diagnostic) {
         "%" => (Token::Mod, "mod"),
         "**" => (Token::Caret, "^"),
         ":=" => (Token::Assign, "="),
+        "+=" | "-=" | "*=" | "/=" => {
+            let d = Diagnostic::error("A0113", format!("`{text}` is not an operator of the language")).label(span, "nothing can be changed in place");
+            return (Token::Assign, d.help("a name is defined once; a state of a scan goes on by `S' = S + ..`"));
+        }
         _ => (Token::Ne, "!="),
     };
     let d = Diagnostic::error("A0113", format!("`{text}` is not an operator of the language"))
@@ -107,7 +114,11 @@ pub fn foreign(text: &str, span: Span) -> (Token, Diagnostic) {
 }
 
 pub fn unknown_characters(text: &str, span: Span) -> Diagnostic {
-    let shown: String = text.chars().take(12).flat_map(char::escape_debug).collect();
+    let shown: String = text
+        .chars()
+        .take(12)
+        .map(|c| if c.is_control() || c == '\u{feff}' { c.escape_unicode().to_string() } else { c.to_string() })
+        .collect();
     let what = if text.chars().count() == 1 { "character" } else { "characters" };
     let d = Diagnostic::error("A0103", format!("`{shown}` is not part of the language")).label(span, format!("unknown {what}"));
     let help = match text.chars().next() {
@@ -142,8 +153,8 @@ pub fn location(e: &Error) -> usize {
     }
 }
 
-/// Text for an error of the parser; `None` when it was reported before.
-pub fn unexpected(e: &Error, text: &str, id: SourceId) -> Option<Diagnostic> {
+/// Text for an error of the parser, given all tokens `before` it; `None` when it was reported before.
+pub fn unexpected(e: &Error, before: &[(usize, Token, usize)], text: &str, id: SourceId) -> Option<Diagnostic> {
     let (start, token, end, expected): (usize, Option<Token>, usize, &[String]) = match e {
         ParseError::UnrecognizedToken { token: (_, Token::Bad, _), .. } => return None,
         ParseError::UnrecognizedToken { token: (l, t, r), expected } => (*l, Some(*t), *r, expected),
@@ -152,112 +163,159 @@ pub fn unexpected(e: &Error, text: &str, id: SourceId) -> Option<Diagnostic> {
         ParseError::InvalidToken { location } => (*location, None, *location, &[]),
         ParseError::User { .. } => return None,
     };
-    let before = last_token(text, start);
-    let at_end = token.is_none() || (start == end && token != Some(Token::Sep));
+    let mut real = before.iter().rev().filter(|t| t.0 < t.2);
+    let last = real.next();
     // A mark of the filter has no text: show the place right after what was read.
     let span = if start == end {
-        let at = before.map_or(start, |(_, _, r)| r);
+        let at = last.map_or(start, |t| t.2);
         Span::new(id, at, at)
     } else {
         Span::new(id, start, end)
     };
-    let has = |name: &str| expected.iter().any(|e| e == name);
+    let has = |name: &str| expected.iter().any(|e| e.trim_matches('"') == name);
     let word = &text[start..end];
-    let before_word = before.map_or("", |(l, _, r)| &text[l..r]);
-    let list = describe(expected);
+    let ends = token.is_none() || matches!(token, Some(Token::Sep | Token::RBrace | Token::LBrace));
 
-    if token == Some(Token::Assign) && has("\"==\"") {
+    let last_word = last.map_or("", |t| &text[t.0..t.2]);
+    let before_last = real.next();
+    if token == Some(Token::Assign) && has("==") {
+        if last.is_some_and(|t| t.1 == Token::Name) && before_last.is_some_and(|t| matches!(t.1, Token::LParen | Token::Comma)) {
+            let d = Diagnostic::error("A0101", "arguments have no names").label(span, "a value belongs here");
+            return Some(d.help("axes go into brackets before the arguments, `f[s](x)`; to compare, write `==`"));
+        }
+        let d = Diagnostic::error("A0112", "`=` does not compare").label(span, "write `==`");
+        return Some(d.help("`=` defines a name, `==` compares two values"));
+    }
+    if token == Some(Token::EqEq) && has("=") && !has("<") {
+        let d = Diagnostic::error("A0112", "`==` does not define").label(span, "write `=`");
+        return Some(d.help("`=` defines a name, `==` compares two values"));
+    }
+    if token.is_some_and(Token::is_reserved) && has("name") && !has("int") && !has("let") {
+        let d = Diagnostic::error("A0111", format!("`{word}` is a reserved word")).label(span, "a name belongs here");
+        return Some(d.help("choose another name"));
+    }
+    if ends
+        && (has(")") || has("]"))
+        && !has("int")
+        && let Some((open, close)) = open_bracket(before)
+    {
+        let opened = Span::new(id, open.0, open.2);
         return Some(
-            Diagnostic::error("A0112", "`=` does not compare").label(span, "write `==`").help("`=` defines a name, `==` compares two values"),
+            Diagnostic::error("A0119", format!("this `{}` is never closed", &text[open.0..open.2]))
+                .label(opened, format!("its `{close}` is missing"))
+                .label(span, "the statement ends here"),
         );
     }
-    if token == Some(Token::EqEq) && has("\"=\"") && !has("\"<\"") {
-        return Some(
-            Diagnostic::error("A0112", "`==` does not define").label(span, "write `=`").help("`=` defines a name, `==` compares two values"),
-        );
-    }
-    if token.is_some_and(Token::is_reserved) && has("\"name\"") && !has("\"int\"") && !has("\"let\"") {
-        return Some(
-            Diagnostic::error("A0111", format!("`{word}` is a reserved word"))
-                .label(span, "a name belongs here")
-                .help("choose another name"),
-        );
-    }
-    let (code, message) = if at_end {
+    let (code, message) = if token.is_none() || (start == end && token != Some(Token::Sep)) {
         ("A0102", "the text ends too early".to_string())
-    } else if token == Some(Token::Sep) || start == end {
+    } else if token == Some(Token::Sep) {
         ("A0101", "this statement is not complete".to_string())
     } else {
         ("A0101", format!("`{word}` cannot stand here"))
     };
-    let mut d = Diagnostic::error(code, message).label(span, list);
-    if let Some(help) = hint(token, word, before_word, before.map(|b| b.1), &has) {
+    let mut d = Diagnostic::error(code, message).label(span, describe(expected));
+    let first_word = before_last.map_or("", |t| &text[t.0..t.2]);
+    if let Some(help) = hint(token, word, last_word, first_word, last.map(|b| b.1), &has) {
         d = d.help(help);
     }
     Some(d)
 }
 
-/// The usual cause, when there is one.
-fn hint(token: Option<Token>, word: &str, before: &str, before_token: Option<Token>, has: &dyn Fn(&str) -> bool) -> Option<&'static str> {
-    match before {
-        "for" | "while" | "loop" => return Some("a loop over an axis with a state is `scan t { .. }`; a sum over an axis is `sum[t] ..`"),
-        "elif" | "elseif" => return Some("write `else if`"),
-        "def" | "func" | "function" => return Some("write `fn name(a, b) = ..`"),
-        "var" | "const" | "val" | "mut" => return Some("write `let name = ..`"),
-        _ => {}
+/// The innermost bracket of the statement that is open at the end of `before`, and its counterpart.
+fn open_bracket(before: &[(usize, Token, usize)]) -> Option<((usize, Token, usize), char)> {
+    let mut closed = 0;
+    for token in before.iter().rev() {
+        match token.1 {
+            Token::RParen | Token::RBracket => closed += 1,
+            Token::LParen | Token::LBracket if closed > 0 => closed -= 1,
+            Token::LParen => return Some((*token, ')')),
+            Token::LBracket => return Some((*token, ']')),
+            Token::Sep | Token::Kernel | Token::TopFn => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The usual cause, when there is one. `last` is the word before the error, `first` the one before that.
+fn hint(token: Option<Token>, word: &str, last: &str, first: &str, last_token: Option<Token>, has: &dyn Fn(&str) -> bool) -> Option<&'static str> {
+    for before in [last, first] {
+        match before {
+            "for" | "while" | "loop" => return Some("a loop over an axis with a state is `scan t { .. }`; a sum over an axis is `sum[t] ..`"),
+            "elif" | "elseif" => return Some("write `else if`"),
+            "def" | "func" | "function" => return Some("write `fn name(a, b) = ..`"),
+            "var" | "const" | "val" | "mut" => return Some("write `let name = ..`"),
+            "prev" => return Some("inside a scan, `S` is the value before the step and `S'` after it"),
+            _ => {}
+        }
     }
     match (token, word) {
-        (Some(Token::If), _) if has("\"let\"") => return Some("statements cannot depend on a condition: write `name = if c then a else b`"),
+        (Some(Token::If), _) if has("let") => return Some("statements cannot depend on a condition: write `name = if c then a else b`"),
         (_, "in") => return Some("membership is a read: `kept[c = s div 64]`"),
         (_, "elif") => return Some("write `else if`"),
         (_, "is") => return Some("write `==`"),
         (_, "xor") => return Some("write `xor(a, b)`"),
-        (_, "prev") => return Some("inside a scan, `S` is the value before the step and `S'` after it"),
-        (Some(Token::Foreign), _) => return None,
+        (_, "def" | "func" | "function") => return Some("write `fn name(a, b) = ..`"),
         _ => {}
     }
-    let operator = has("\"+\"");
-    if has("\"else\"") && !has("\"name\"") {
+    let operator = has("+");
+    if has("else") && !has("name") {
         return Some("`if` is an expression and needs an `else`");
     }
-    if operator && before_token == Some(Token::Int) && token == Some(Token::Name) {
+    if has("then") && !has("name") {
+        return Some("a choice is `if c then a else b`");
+    }
+    if token == Some(Token::If) && operator {
+        return Some("a choice is `if c then a else b`");
+    }
+    if operator && matches!(last_token, Some(Token::Int | Token::Real)) && matches!(token, Some(Token::Name | Token::LParen)) {
         return Some("a product needs its `*`");
     }
-    if operator && matches!(token, Some(Token::LParen | Token::Int | Token::Real | Token::Name | Token::Prime)) {
-        return Some("is an operator missing? a statement starts with `name =` or a keyword");
+    if operator && matches!(token, Some(Token::Name)) && (super::filter::REDUCTIONS.contains(&last)) {
+        return Some("a reduction names its axes in brackets: `sum[s] x`");
     }
-    if token == Some(Token::LBracket) && has("\"=\"") {
+    if matches!(token, Some(Token::LParen | Token::Int | Token::Real | Token::Name | Token::Prime)) {
+        if operator && has(",") {
+            return Some("is an operator or a comma missing?");
+        }
+        if operator {
+            return Some("is an operator missing? a statement starts with `name =` or a keyword");
+        }
+        if has(",") && token == Some(Token::Name) {
+            return Some("is a comma missing?");
+        }
+    }
+    if token == Some(Token::Assign) && has("int") && has(";") {
+        return Some("an entry of a schedule is words followed by numbers: `tile t 128`");
+    }
+    if token == Some(Token::LBracket) && has("=") {
         return Some("a definition names no positions: write `x = ..`, the axes come from the right side");
     }
-    if has("\"=\"") && !operator {
+    if token == Some(Token::Colon) && has("=") && !operator {
+        return Some("parameters of functions have no types: they take any value");
+    }
+    if has("name") && token == Some(Token::Prime) {
+        return Some("the new value of a state is defined without a keyword: `S' = ..`");
+    }
+    if !operator && !has("int") && (has("name") && has("<") || has("->") && has("]")) {
+        return Some("a read names its axis: `x[t = 3]`, `x[t = t - 1]`");
+    }
+    if has("=") && !operator && !has("name") {
         return Some("is the `=` missing?");
     }
     if token == Some(Token::Reduce) {
         return Some("put the reduction in parentheses");
     }
-    if matches!(token, Some(Token::Int)) && has("\"name\"") && has("\"]\"") {
-        return Some("axes are names: `axis j: 4` declares one of four");
+    if has("]") && has("name") && !operator {
+        return Some(match token {
+            Some(Token::Int | Token::Real) => "axes are names; one of a fixed length is declared: `axis j: 4`",
+            _ => "axes are names, set apart by commas",
+        });
     }
-    if has("\"->\"") && !has("\"]\"") {
+    if has("->") && !has("]") {
         return Some("the outputs follow the inputs: `kernel f(q: [t,d]) -> (o: [t,d]) { .. }`");
     }
     None
-}
-
-/// The last token that ends at or before `end`, comments left out. Looks at the line before first, then further back.
-fn last_token(text: &str, end: usize) -> Option<(usize, Token, usize)> {
-    let mut from = end;
-    // A token never spans lines, so whole lines can be read again on their own.
-    loop {
-        from = text[..from].rfind('\n').unwrap_or(0);
-        let found = lex(&text[from..end]).into_iter().rfind(|t| !matches!(t.1, Token::Comment | Token::Doc));
-        if let Some((l, t, r)) = found {
-            return Some((from + l, t, from + r));
-        }
-        if from == 0 {
-            return None;
-        }
-    }
 }
 
 /// `expected an operator, `)` or ...`: at most five alternatives, in words.
@@ -285,9 +343,14 @@ fn describe(expected: &[String]) -> String {
     if operator && !operand {
         add("an operator".into());
     }
-    for w in &raw {
-        match *w {
+    // Closing signs first: they are what is most often missing.
+    let (mut closing, other): (Vec<&str>, Vec<&str>) = raw.iter().partition(|w| matches!(**w, ")" | "]" | ","));
+    closing.sort_unstable();
+    for w in closing.into_iter().chain(other) {
+        match w {
             "bad" => {}
+            "<" | "<=" | ">" | ">=" if has("name") => {}
+            "<" | "<=" | ">" | ">=" | "==" | "!=" if !operator => add("a comparison".into()),
             "sep" => add("the end of the statement".into()),
             "kernel" => add("`kernel`".into()),
             "top fn" => add("`fn`".into()),

@@ -60,6 +60,7 @@ pub const TEXTS: &[(&str, &str)] = &[
         "A0113",
         "Operators of other languages that this one spells differently:\n\n\
          \x20   &&  and      ||  or      !  not      %  mod      **  ^      :=  =      <>  !=\n\n\
+         Nothing is changed in place, so there is no `+=`: a state goes on by `S' = S + x`.\n\
          Whole-number division is `div`; `/` always divides real numbers; `//` starts a comment.",
     ),
     ("A0116", "A file had more than 100 syntax errors. Mend the first ones; the others are often their consequence."),
@@ -68,5 +69,10 @@ pub const TEXTS: &[(&str, &str)] = &[
         "A0118",
         "Types are `real`, `int`, `bool` and `complex`, followed by the axes: `x: int [b,t]`. Without a word the type is `real`. Storage\n\
          formats (half, float, ...) belong to the tensors given at the call, not to the program.",
+    ),
+    (
+        "A0119",
+        "A parenthesis or bracket is open where the statement ends. Statements end where the next one starts (see A0101), so the label\n\
+         shows the innermost bracket that was still open there.",
     ),
 ];

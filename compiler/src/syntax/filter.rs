@@ -211,7 +211,7 @@ impl Filter<'_> {
         let free = self.previous.is_none_or(|p| p.ends_operand() || matches!(p, Token::LBrace | Token::RBrace | Token::Sep | Token::Bad));
         let (start, _, end) = self.raw[index];
         let word = &self.text[start..end];
-        if token == Token::Name && word == "kernel" && free && next == Some(Token::Name) && (self.braces.is_empty() || after == Some(Token::LParen)) {
+        if token == Token::Name && word == "kernel" && self.starts_kernel(free, next, after) {
             return Token::Kernel;
         }
         if token == Token::Name && word == "import" && self.braces.is_empty() && self.waiting.len() == 1 && free && matches!(next, Some(Token::Name | Token::Bad)) {
@@ -245,6 +245,14 @@ impl Filter<'_> {
         }
     }
 
+    /// Whether the word `kernel` starts one: between items always, elsewhere when a name follows.
+    fn starts_kernel(&self, free: bool, next: Option<Token>, after: Option<Token>) -> bool {
+        if self.braces.is_empty() {
+            return matches!(self.previous, None | Some(Token::RBrace)) || free && next == Some(Token::Name);
+        }
+        free && next == Some(Token::Name) && after == Some(Token::LParen)
+    }
+
     /// After `let`, `fn` and the like a name is being given, whatever the word.
     fn names_something(&self) -> bool {
         use Token::*;
@@ -259,7 +267,10 @@ impl Filter<'_> {
         match token {
             Let | Scan | Repeat | Require | Return | Fn | Axis | Mask | State | Schedule => true,
             Name | Prime => {
-                self.previous.is_some_and(Token::ends_operand) && self.raw.get(index + 1).is_some_and(|t| t.1 == Assign)
+                let defines = self.raw.get(index + 1).is_some_and(|t| t.1 == Assign);
+                // A name cannot follow an operand. At the start of a line it is most likely a statement that is wrong in itself.
+                let new_line = self.waiting.len() == 1 && self.text[self.previous_end..self.raw[index].0].contains('\n');
+                self.previous.is_some_and(Token::ends_operand) && (defines || new_line)
             }
             _ => false,
         }
@@ -303,7 +314,7 @@ impl Filter<'_> {
                 self.out.diagnostics.push(errors::unmatched_brace(self.span(start, end)));
             }
             self.stray_brace = true;
-            return;
+            return self.push(start, Token::Bad, end);
         }
         self.push(start, Token::RBrace, end);
         if !self.braces.is_empty() {

@@ -13,8 +13,10 @@ pub struct Cx<'a> {
     pub id: SourceId,
     pub docs: HashMap<usize, Vec<String>>,
     pub diagnostics: Vec<Diagnostic>,
-    /// Starts of all tokens, to tell how far apart two errors are.
-    pub starts: Vec<usize>,
+    /// What the parser reads: an error is worded by what stands before it.
+    pub tokens: &'a [(usize, Token, usize)],
+    /// Stretches outside of any kernel that were dropped.
+    pub stray: Vec<Span>,
     /// Token index up to which a further error is a consequence of the last one (see [`Cx::recovered_item`]).
     pub quiet_until: usize,
 }
@@ -168,10 +170,9 @@ impl Cx<'_> {
 
     /// Reports an error after which the parser goes on at the next statement.
     pub fn recovered(&mut self, e: &ErrorRecovery<usize, Token, ()>) {
-        let at = errors::location(&e.error);
-        let index = self.starts.partition_point(|&s| s < at);
+        let index = self.index(errors::location(&e.error));
         if index >= self.quiet_until
-            && let Some(diagnostic) = errors::unexpected(&e.error, self.text, self.id)
+            && let Some(diagnostic) = errors::unexpected(&e.error, &self.tokens[..index], self.text, self.id)
         {
             self.diagnostics.push(diagnostic);
         }
@@ -182,7 +183,12 @@ impl Cx<'_> {
     pub fn recovered_item(&mut self, e: &ErrorRecovery<usize, Token, ()>) {
         self.recovered(e);
         let end = e.dropped_tokens.last().map_or_else(|| errors::location(&e.error), |t| t.2);
-        self.quiet_until = self.starts.partition_point(|&s| s < end) + QUIET_TOKENS;
+        self.quiet_until = self.index(end) + QUIET_TOKENS;
+    }
+
+    /// Index of the first token at or after a byte.
+    fn index(&self, at: usize) -> usize {
+        self.tokens.partition_point(|t| t.0 < at)
     }
 }
 

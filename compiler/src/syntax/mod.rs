@@ -37,17 +37,20 @@ pub fn parse(source: &str, id: SourceId) -> (ast::File, Vec<Diagnostic>) {
         id,
         docs: filtered.docs,
         diagnostics: filtered.diagnostics,
-        starts: filtered.tokens.iter().map(|t| t.0).collect(),
+        tokens: &filtered.tokens,
+        stray: Vec::new(),
         quiet_until: 0,
     };
-    let items = match grammar::FileParser::new().parse(&mut cx, filtered.tokens) {
+    let items = match grammar::FileParser::new().parse(&mut cx, filtered.tokens.iter().copied()) {
         Ok(items) => items,
         Err(error) => {
-            cx.diagnostics.extend(errors::unexpected(&error, source, id));
+            cx.diagnostics.extend(errors::unexpected(&error, &[], source, id));
             vec![ast::Item::Error(Span::new(id, 0, source.len()))]
         }
     };
-    let mut diagnostics = cx.diagnostics;
+    let (mut diagnostics, stray) = (cx.diagnostics, cx.stray);
+    // A `}` too many after a head that did not parse is no error of its own.
+    diagnostics.retain(|d| !(d.code == errors::UNMATCHED && d.labels.first().is_some_and(|l| stray.iter().any(|s| s.start < l.span.start && l.span.end <= s.end))));
     diagnostics.sort_by_key(|d| d.labels.first().map_or(0, |l| l.span.start));
     diagnostics.dedup();
     if diagnostics.len() > errors::MAX_DIAGNOSTICS {

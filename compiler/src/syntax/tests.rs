@@ -60,7 +60,7 @@ fn precedence() {
         ("sum[d] q * k + c where m", "((sum[d] (q * k)) + c) where m"),
         ("c + sum[d] q * k where m", "c + (sum[d] (q * k) where m)"),
         ("(sum[d] q * k) where m", "(sum[d] (q * k)) where m"),
-        ("softmax[s](x where m) * v", "softmax[s](x where m) * v"),
+        ("soft[s](x where m) * v", "soft[s](x where m) * v"),
         ("max[j] sum[i] c where m", "max[j] (sum[i] c where m)"),
         ("sum[i] a * sum[<= t] b where m", "sum[i] (a * (sum[<= t] b)) where m"),
         ("x where a where b", "(x where a) where b"),
@@ -149,7 +149,7 @@ fn headers_docs_and_schedules() {
 #[test]
 fn errors_are_reported_each_and_parsing_goes_on() {
     let (stmts, diagnostics) = body("let a = 1 + let b = (2 o = 3 * * 4 let c 5 let d = 6 x[t = 1] = 7 let e = 8 }");
-    assert_eq!(codes(&diagnostics), ["A0101", "A0101", "A0101", "A0101", "A0101", "A0109"]);
+    assert_eq!(codes(&diagnostics), ["A0101", "A0119", "A0101", "A0101", "A0101", "A0109"]);
     let good: Vec<&str> = stmts
         .iter()
         .filter_map(|s| match &s.kind {
@@ -183,6 +183,13 @@ fn one_error_per_cause() {
         ("kernel k(q: [t]) -> (o: [t])", "A0102"),
         ("x = 3 kernel k(q: [t]) -> (o: [t]) { o = q }", "A0101"),
         ("import \"a.attn\" kernel k(q: [t]) -> (o: [t]) { o = q }", "A0117"),
+        ("kernel k(q: [t]) -> (o: [t]) { for s in q { o = q } let x = 3 }", "A0101"),
+        ("kernel k(q: [t]) -> (o: [t]) { prev(q) o = q }", "A0101"),
+        ("kernel k(q: [t]) -> (o: [t]) o = q }", "A0101"),
+        ("kernel k(q: [t]) -> o: [t] { o = q }", "A0101"),
+        ("kernel k(q: [t]) -> (o: [t]) { let y = f(q[t = 3] o = y }", "A0119"),
+        ("kernel k(q: [t]) -> (o: [t]) { o = f(q, axis = 3) }", "A0101"),
+        ("kernel k(q: [t]) -> (o: [t]) { o += 3 }", "A0113"),
         ("kernel k(q: [t]) -> (o: [t]) { if q > 0 then 1 else 2 }", "A0101"),
     ];
     for (text, code) in table {

@@ -115,6 +115,10 @@ pub enum Token {
     #[token("**")]
     #[token(":=")]
     #[token("<>")]
+    #[token("+=")]
+    #[token("-=")]
+    #[token("*=")]
+    #[token("/=")]
     Foreign,
 
     // Made by the filter: words that are keywords here, and the marks between statements.

@@ -4,12 +4,16 @@
 
 pub mod cache;
 pub mod driver;
+pub mod engine;
 pub mod error;
 pub mod host;
+pub mod interface;
+pub mod launch;
 pub mod memory;
 pub mod plan;
 pub mod tensor;
 
 pub use attnc_compiler::ops::{DType, Scalar};
+pub use engine::{CompileOptions, Engine, Kernel, Outputs, Target};
 pub use error::RuntimeError;
 pub use tensor::{Element, Storage, Tensor, TensorView, TensorViewMut};

@@ -8,14 +8,8 @@ use attnc_compiler::kernel::plan::{BufferKind, InputPlan, Plan};
 use attnc_compiler::ops::{DType, Scalar};
 use std::collections::HashMap;
 
-/// What the caller hands over, by name.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Given<'a> {
-    pub tensors: &'a [(&'a str, TensorView<'a>)],
-    pub scalars: &'a [(&'a str, Scalar)],
-    /// Extents of axes that no shape gives, or that the caller wants to be checked.
-    pub extents: &'a [(&'a str, i64)],
-}
+/// Tensors that the caller hands over, by name.
+pub type Tensors<'a> = &'a [(&'a str, TensorView<'a>)];
 
 /// A call whose inputs fit the signature.
 #[derive(Clone, Debug)]
@@ -76,20 +70,26 @@ fn known<'p>(items: impl Iterator<Item = &'p str>) -> Vec<String> {
 }
 
 /// Matches names, dtypes, ranks and extents; evaluates defaults and conditions. `optional` lists inputs whose default is an array
-/// that the target fills by itself.
+/// that the target fills by itself; `extents` those of axes that no shape gives, or that the caller wants to be checked.
 ///
 /// Errors: the first thing that does not fit, naming the tensor, the expected axes and the shape found.
-pub fn bind<'a>(plan: &Plan, given: Given<'a>, optional: &[usize]) -> Result<Bound<'a>, RuntimeError> {
+pub fn bind<'a>(
+    plan: &Plan,
+    tensors: Tensors<'a>,
+    scalars: &[(&str, Scalar)],
+    caller_extents: &[(&str, i64)],
+    optional: &[usize],
+) -> Result<Bound<'a>, RuntimeError> {
     let by_name: HashMap<&str, usize> = plan.inputs.iter().enumerate().map(|(i, p)| (p.name.as_str(), i)).collect();
     let unknown = |name: &str| {
         let known = known(plan.inputs.iter().map(|p| p.name.as_str()));
         RuntimeError::UnknownInput { name: name.to_string(), nearest: nearest(name, known.iter().map(String::as_str)), known }
     };
     let mut env = Env::new(&plan.axes, &plan.inputs);
-    let mut tensors: Vec<Option<&'a TensorView<'a>>> = vec![None; plan.inputs.len()];
+    let mut found: Vec<Option<&'a TensorView<'a>>> = vec![None; plan.inputs.len()];
     let mut is_given = vec![false; plan.inputs.len()];
 
-    for (name, value) in given.scalars {
+    for (name, value) in scalars {
         let i = *by_name.get(name).ok_or_else(|| unknown(name))?;
         let input = &plan.inputs[i];
         if !input.axes.is_empty() {
@@ -101,7 +101,7 @@ pub fn bind<'a>(plan: &Plan, given: Given<'a>, optional: &[usize]) -> Result<Bou
         let wrong = || RuntimeError::WrongScalar { name: input.name.clone(), expected: input.dtype, found: crate::error::scalar_text(*value) };
         env.set_scalar(i as u32, coerce(*value, input.dtype).ok_or_else(wrong)?);
     }
-    for (name, view) in given.tensors {
+    for (name, view) in tensors {
         let i = *by_name.get(name).ok_or_else(|| unknown(name))?;
         let input = &plan.inputs[i];
         if input.axes.is_empty() {
@@ -111,7 +111,7 @@ pub fn bind<'a>(plan: &Plan, given: Given<'a>, optional: &[usize]) -> Result<Bou
             return Err(RuntimeError::Twice { name: input.name.clone() });
         }
         check_tensor(plan, input, view)?;
-        tensors[i] = Some(view);
+        found[i] = Some(view);
     }
     for (i, input) in plan.inputs.iter().enumerate() {
         if !is_given[i] && input.default.is_none() && !optional.contains(&i) {
@@ -122,8 +122,9 @@ pub fn bind<'a>(plan: &Plan, given: Given<'a>, optional: &[usize]) -> Result<Bou
             return Err(RuntimeError::MissingInput { name: input.name.clone(), expected });
         }
     }
+    let tensors = found;
     let from = extents_from_shapes(plan, &tensors, &mut env)?;
-    for (name, extent) in given.extents {
+    for (name, extent) in caller_extents {
         caller_extent(plan, name, *extent, &from, &tensors, &mut env)?;
     }
     let extents = (0..plan.axes.len() as u32).map(|a| env.extent(a)).collect::<Result<Vec<i64>, _>>()?;
@@ -135,9 +136,9 @@ pub fn bind<'a>(plan: &Plan, given: Given<'a>, optional: &[usize]) -> Result<Bou
             }
         }
     }
-    for (name, extent) in given.extents {
+    for (name, extent) in caller_extents {
         // An axis whose extent the program computes: the caller's word must agree.
-        if let Some(axis) = plan.axes.iter().position(|a| a.name == *name)
+        if let Some(axis) = axis_named(plan, name)
             && extents[axis] != *extent
         {
             let text = format!("{name} == {extent}");
@@ -239,8 +240,14 @@ fn extents_from_shapes(plan: &Plan, tensors: &[Option<&TensorView<'_>>], env: &m
     Ok(from)
 }
 
+/// Names need not be unique after inlining; the axes of inputs are those that callers mean.
+fn axis_named(plan: &Plan, name: &str) -> Option<usize> {
+    let of_input = plan.inputs.iter().flat_map(|i| &i.axes).map(|a| *a as usize).find(|a| plan.axes.get(*a).is_some_and(|a| a.name == name));
+    of_input.or_else(|| plan.axes.iter().position(|a| a.name == name))
+}
+
 fn caller_extent(plan: &Plan, name: &str, extent: i64, from: &From, tensors: &[Option<&TensorView<'_>>], env: &mut Env<'_>) -> Result<(), RuntimeError> {
-    let Some(axis) = plan.axes.iter().position(|a| a.name == name) else {
+    let Some(axis) = axis_named(plan, name) else {
         let known = known(plan.axes.iter().map(|a| a.name.as_str()));
         return Err(RuntimeError::UnknownAxis { name: name.to_string(), nearest: nearest(name, known.iter().map(String::as_str)), known });
     };

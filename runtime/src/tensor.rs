@@ -398,6 +398,16 @@ impl<'a> TensorViewMut<'a> {
         &self.shape
     }
 
+    /// The same memory, borrowed for a shorter time.
+    pub fn reborrow(&mut self) -> TensorViewMut<'_> {
+        TensorViewMut { storage: self.storage, shape: self.shape.clone(), bytes: self.bytes }
+    }
+
+    /// The elements as bytes, for as long as the memory is borrowed.
+    pub fn into_bytes(self) -> &'a mut [u8] {
+        self.bytes
+    }
+
     /// The elements as bytes.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.bytes

@@ -1,4 +1,4 @@
-//! AVX2 and FMA: 16 registers of 8 lanes, masks are vectors.
+//! AVX2, FMA and F16C: 16 registers of 8 lanes, masks are vectors.
 
 use super::simd::Simd;
 use std::arch::x86_64::*;
@@ -153,6 +153,15 @@ impl Simd for Avx2 {
         for i in 0..n.min(8) {
             *p.add(i) = ((bits >> i) & 1) as u8;
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> __m256 {
+        _mm256_cvtph_ps(_mm_loadu_si128(p.cast()))
+    }
+    #[inline(always)]
+    unsafe fn store_f16(p: *mut u16, v: __m256) {
+        _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v))
     }
 
     #[inline(always)]

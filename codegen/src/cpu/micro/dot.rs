@@ -25,12 +25,14 @@ pub(super) struct Mat<P> {
 pub(super) type In = Mat<*const f32>;
 pub(super) type Out = Mat<*mut f32>;
 
-impl In {
+impl<T> Mat<*const T> {
     #[inline(always)]
-    pub(super) fn at(self, i: usize, j: usize) -> *const f32 {
+    pub(super) fn at(self, i: usize, j: usize) -> *const T {
         self.p.wrapping_offset(i as isize * self.row + j as isize * self.col)
     }
-    fn t(self) -> In {
+    /// The transpose.
+    #[inline(always)]
+    pub(super) fn t(self) -> Mat<*const T> {
         Mat { p: self.p, row: self.col, col: self.row }
     }
 }
@@ -254,7 +256,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
 
 /// Writes a finished tile to a `c` without unit stride.
 #[inline(never)]
-unsafe fn scatter(rows: usize, cols: usize, from: &[f32], stride: usize, c: Out, add: bool) {
+pub(super) unsafe fn scatter(rows: usize, cols: usize, from: &[f32], stride: usize, c: Out, add: bool) {
     for i in 0..rows {
         for j in 0..cols {
             let (x, p) = (from[i * stride + j], c.at(i, j));

@@ -1,5 +1,6 @@
 //! Plain Rust over four lanes, for CPUs without a level of their own; LLVM turns the loops into SSE2 or NEON.
 
+use super::convert::{from_f16, to_f16};
 use super::simd::Simd;
 
 #[derive(Clone, Copy)]
@@ -202,6 +203,15 @@ impl Simd for Portable {
         for (i, flag) in m.into_iter().enumerate().take(n) {
             *p.add(i) = u8::from(flag);
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> V {
+        p.cast::<[u16; W]>().read_unaligned().map(from_f16)
+    }
+    #[inline(always)]
+    unsafe fn store_f16(p: *mut u16, v: V) {
+        p.cast::<[u16; W]>().write_unaligned(v.map(to_f16))
     }
 
     #[inline(always)]

@@ -62,6 +62,11 @@ pub(super) trait Simd: Copy {
     /// Writes `n <= W` bytes, 0 or 1.
     unsafe fn store_flags(p: *mut u8, n: usize, m: Self::M);
 
+    /// `W` elements of IEEE binary16.
+    unsafe fn load_f16(p: *const u16) -> Self::V;
+    /// To nearest, ties to even.
+    unsafe fn store_f16(p: *mut u16, v: Self::V);
+
     /// Sum of all lanes.
     unsafe fn sum(v: Self::V) -> f32;
     /// Largest lane; no lane may be NaN.

@@ -1,5 +1,6 @@
 //! Every function of every level this machine can run, against naive loops in f64.
 
+mod convert;
 mod math;
 mod pointwise;
 mod products;

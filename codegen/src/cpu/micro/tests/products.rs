@@ -1,5 +1,6 @@
-//! `dot`, over sizes on and off the tile edges and all arrangements of strides.
+//! `dot` and `dot_bf16`, over sizes on and off the tile edges and all arrangements of strides.
 
+use super::super::convert::{from_bf16, to_bf16};
 use super::{Random, tables};
 
 /// A matrix inside a larger buffer: where `[0, 0]` is, and the strides.
@@ -37,7 +38,11 @@ impl Layout {
 #[allow(clippy::too_many_arguments)]
 fn check(m: usize, n: usize, k: usize, a: Layout, b: Layout, c: Layout, add: bool, seed: u64) {
     let mut random = Random::new(seed);
-    let (av, bv) = (random.units(a.len), random.units(b.len));
+    // Numbers that bf16 holds exactly, so that both functions have the same answer.
+    let a16: Vec<u16> = random.units(a.len).into_iter().map(to_bf16).collect();
+    let b16: Vec<u16> = random.units(b.len).into_iter().map(to_bf16).collect();
+    let (av, bv): (Vec<f32>, Vec<f32>) =
+        (a16.iter().map(|&x| from_bf16(x)).collect(), b16.iter().map(|&x| from_bf16(x)).collect());
     // Memory outside `c`, and `c` itself when it is overwritten, holds NaN: reading or writing it shows.
     let mut start = vec![f32::NAN; c.len + 64];
     if add {
@@ -47,25 +52,19 @@ fn check(m: usize, n: usize, k: usize, a: Layout, b: Layout, c: Layout, add: boo
             }
         }
     }
-    for t in tables() {
+    for (t, half) in tables().into_iter().flat_map(|t| [(t, false), (t, true)]) {
         let mut got = start.clone();
+        let (sm, sn, sk) = (m as i64, n as i64, k as i64);
         // SAFETY: the layouts keep all elements within `len` of their vectors, which outlive the call.
         unsafe {
-            (t.dot)(
-                m as i64,
-                n as i64,
-                k as i64,
-                av.as_ptr().add(a.origin),
-                a.row,
-                a.col,
-                bv.as_ptr().add(b.origin),
-                b.row,
-                b.col,
-                got.as_mut_ptr().add(c.origin),
-                c.row,
-                c.col,
-                i64::from(add),
-            );
+            let to = got.as_mut_ptr().add(c.origin);
+            if half {
+                let (a16, b16) = (a16.as_ptr().add(a.origin), b16.as_ptr().add(b.origin));
+                (t.dot_bf16)(sm, sn, sk, a16, a.row, a.col, b16, b.row, b.col, to, c.row, c.col, i64::from(add));
+            } else {
+                let (av, bv) = (av.as_ptr().add(a.origin), bv.as_ptr().add(b.origin));
+                (t.dot)(sm, sn, sk, av, a.row, a.col, bv, b.row, b.col, to, c.row, c.col, i64::from(add));
+            }
         }
         let mut expected = start.clone();
         for i in 0..m {
@@ -93,7 +92,7 @@ fn check(m: usize, n: usize, k: usize, a: Layout, b: Layout, c: Layout, add: boo
             }
         }
         for (at, (g, e)) in got.iter().zip(&expected).enumerate() {
-            assert!(g.to_bits() == e.to_bits(), "{:?} {m}x{n}x{k} c {c:?}: wrote outside, at {at}", t.level);
+            assert!(g.to_bits() == e.to_bits(), "{:?} bf16 {half} {m}x{n}x{k} c {c:?}: wrote outside, at {at}", t.level);
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod graph;
 pub mod interp;
 pub mod kernel;
 pub mod ops;
+pub mod passes;
 pub mod reduce;
 pub mod syntax;
 pub mod tiles;

@@ -42,6 +42,8 @@ pub enum DimKind {
     Loop { block: u32 },
     /// All positions; the extent is fixed at compile time.
     Whole { extent: u32 },
+    /// All positions, of an extent known at run time; only iterated by `Reduce`, never held by a tile.
+    Span,
 }
 
 impl DimKind {
@@ -50,6 +52,7 @@ impl DimKind {
         match self {
             DimKind::Grid { block } | DimKind::Loop { block } => block,
             DimKind::Whole { extent } => extent,
+            DimKind::Span => u32::MAX,
         }
     }
 }
@@ -148,6 +151,10 @@ pub struct TileKernel {
 }
 
 impl TileKernel {
+    pub fn new(name: String) -> TileKernel {
+        TileKernel { name, ..TileKernel::default() }
+    }
+
     pub fn dim(&self, id: DimId) -> &Dim {
         &self.dims[id.index()]
     }

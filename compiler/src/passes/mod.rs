@@ -1,0 +1,11 @@
+//! The passes: graph to graph (`order`, `reads`, `algebra`), graph to tiles (`partition`, `tile`), tiles to kernel (`legalize`).
+
+pub mod algebra;
+pub mod cost;
+pub mod error;
+pub mod order;
+pub mod partition;
+pub mod reads;
+pub mod rewrite;
+pub mod steps;
+pub mod tile;

@@ -1,0 +1,182 @@
+//! Writes order operations and prefix reductions in terms of reductions and scans, so that every target runs them.
+//!
+//! A rank is a count of the elements that come before, a selection is a bound on a rank, a list slot is the position with a given
+//! count before it, a prefix is a scan. Cost: `rank` and `topk` take n^2 comparisons and no memory beyond their result; a target with
+//! a sort may replace them before this pass. Does not know what the order is for.
+
+use super::rewrite::{Builder, Rewrite, Work, rebuild_node, rewrite};
+use crate::base::Span;
+use crate::graph::{AxisId, AxisSet, Graph, NodeId, Op, PrefixDir, Scan, ScanId, State};
+use crate::ops::{DType, ScalarOp};
+use crate::reduce::ReduceOp;
+use std::collections::HashMap;
+
+/// See the module.
+pub fn expand_order(work: Work) -> Work {
+    rewrite(work, &mut Expand)
+}
+
+struct Expand;
+
+impl Rewrite for Expand {
+    fn node(&mut self, b: &mut Builder, old: &Graph, map: &HashMap<NodeId, NodeId>, id: NodeId) -> NodeId {
+        let span = old.node(id).span;
+        match rebuild_op(old, map, id) {
+            Op::Rank { axes, key, mask } => {
+                let rank = rank(b, &axes, key, mask, false, span);
+                b.cuts.insert(rank);
+                rank
+            }
+            Op::TopK { axes, key, mask, count } => {
+                let rank = rank(b, &axes, key, mask, true, span);
+                let chosen = b.map(ScalarOp::Lt, &[rank, count], span);
+                let chosen = b.and(Some(chosen), mask, span).unwrap_or(chosen);
+                // Readers test membership many times; the count is made once.
+                b.cuts.insert(chosen);
+                chosen
+            }
+            Op::ArgSort { axes, to, key, mask } => {
+                let rank = rank(b, &axes, key, mask, false, span);
+                b.cuts.insert(rank);
+                slot(b, &axes, to, rank, mask, span)
+            }
+            Op::List { axes, to, set } => {
+                let before = count_before(b, &axes, set, span);
+                b.cuts.insert(before);
+                b.cuts.insert(set);
+                slot(b, &axes, to, before, Some(set), span)
+            }
+            Op::Prefix { op, axis, dir, body, mask } => prefix(b, op, axis, dir, body, mask, span),
+            _ => rebuild_node(b, old, map, id),
+        }
+    }
+}
+
+fn rebuild_op(old: &Graph, map: &HashMap<NodeId, NodeId>, id: NodeId) -> Op {
+    old.op(id).map_operands(|o| map.get(&o).copied().unwrap_or(o))
+}
+
+/// Row-major position over `axes`, Int.
+fn flat(b: &mut Builder, axes: &[AxisId], span: Span) -> NodeId {
+    let mut position = b.add(Op::Index(axes[0]), span);
+    for axis in &axes[1..] {
+        let extent = b.add(Op::Extent(*axis), span);
+        let index = b.add(Op::Index(*axis), span);
+        let scaled = b.map(ScalarOp::Mul, &[position, extent], span);
+        position = b.map(ScalarOp::Add, &[scaled, index], span);
+    }
+    position
+}
+
+/// Position in the stable order: elements that come before are counted. Ascending with NaN last and absent elements after it, or
+/// descending with NaN last among the present.
+fn rank(b: &mut Builder, axes: &[AxisId], key: NodeId, mask: Option<NodeId>, descending: bool, span: Span) -> NodeId {
+    let names: Vec<(AxisId, AxisId)> = axes.iter().map(|a| (*a, b.twin(*a))).collect();
+    let others: Vec<AxisId> = names.iter().map(|n| n.1).collect();
+    let key = if b.graph.dtype(key) == DType::Bool { b.map(ScalarOp::ToInt, &[key], span) } else { key };
+    let key2 = b.rename(key, &names, span);
+    let (here, there) = (flat(b, axes, span), flat(b, &others, span));
+    let earlier = b.map(ScalarOp::Lt, &[there, here], span);
+    let (first, second) = if descending { (key, key2) } else { (key2, key) };
+    let mut less = b.map(ScalarOp::Lt, &[first, second], span);
+    let mut same = b.map(ScalarOp::Eq, &[key2, key], span);
+    if b.graph.dtype(key) == DType::Real {
+        let nan = b.map(ScalarOp::Ne, &[key, key], span);
+        let nan2 = b.map(ScalarOp::Ne, &[key2, key2], span);
+        let number2 = b.map(ScalarOp::Not, &[nan2], span);
+        let number_first = b.map(ScalarOp::And, &[nan, number2], span);
+        less = b.map(ScalarOp::Or, &[less, number_first], span);
+        let both = b.map(ScalarOp::And, &[nan, nan2], span);
+        same = b.map(ScalarOp::Or, &[same, both], span);
+    }
+    let tie = b.map(ScalarOp::And, &[same, earlier], span);
+    let mut before = b.map(ScalarOp::Or, &[less, tie], span);
+    if let Some(present) = mask {
+        let present2 = b.rename(present, &names, span);
+        // Of a present element only present ones come before; of an absent one all present ones and the absent ones at lower positions.
+        let among = b.map(ScalarOp::And, &[present2, before], span);
+        let absent_order = b.map(ScalarOp::Or, &[present2, earlier], span);
+        before = b.map(ScalarOp::Select, &[present, among, absent_order], span);
+    }
+    let one = b.map(ScalarOp::ToInt, &[before], span);
+    b.add(Op::Reduce { op: ReduceOp::Sum, axes: others, body: one, mask: None }, span)
+}
+
+/// Number of set elements at lower positions.
+fn count_before(b: &mut Builder, axes: &[AxisId], set: NodeId, span: Span) -> NodeId {
+    let one = b.map(ScalarOp::ToInt, &[set], span);
+    if let [axis] = axes {
+        return prefix(b, ReduceOp::Sum, *axis, PrefixDir::Lt, one, None, span);
+    }
+    let names: Vec<(AxisId, AxisId)> = axes.iter().map(|a| (*a, b.twin(*a))).collect();
+    let others: Vec<AxisId> = names.iter().map(|n| n.1).collect();
+    let there = b.rename(one, &names, span);
+    let (here, other) = (flat(b, axes, span), flat(b, &others, span));
+    let earlier = b.map(ScalarOp::Lt, &[other, here], span);
+    b.add(Op::Reduce { op: ReduceOp::Sum, axes: others, body: there, mask: Some(earlier) }, span)
+}
+
+/// Slot j of axis `to`: the position whose `place` is j (0 when there is none).
+fn slot(b: &mut Builder, axes: &[AxisId], to: AxisId, place: NodeId, mask: Option<NodeId>, span: Span) -> NodeId {
+    let j = b.add(Op::Index(to), span);
+    let hit = b.map(ScalarOp::Eq, &[place, j], span);
+    let hit = b.and(Some(hit), mask, span);
+    let position = flat(b, axes, span);
+    b.add(Op::Reduce { op: ReduceOp::Sum, axes: axes.to_vec(), body: position, mask: hit }, span)
+}
+
+/// A prefix reduction as a scan whose state is the running result.
+fn prefix(b: &mut Builder, op: ReduceOp, axis: AxisId, dir: PrefixDir, body: NodeId, mask: Option<NodeId>, span: Span) -> NodeId {
+    let reverse = matches!(dir, PrefixDir::Ge | PrefixDir::Gt);
+    let scan = ScanId(b.graph.scans.len() as u32);
+    let mut axes: AxisSet = b.graph.axes_of(body).clone();
+    if let Some(m) = mask {
+        axes.extend(b.graph.axes_of(m));
+    }
+    axes.remove(&axis);
+    let mut with_axis = axes.clone();
+    with_axis.insert(axis);
+    let leaf = |b: &mut Builder, index: u32, dtype: DType| b.add_typed(Op::State { scan, index }, dtype, with_axis.clone(), span);
+    let state = |name: &str, dtype: DType, init: NodeId, old: NodeId, next: NodeId| State {
+        name: name.to_string(),
+        dtype,
+        axes: axes.clone(),
+        declared: vec![],
+        init,
+        old,
+        next,
+    };
+    let dtype = b.graph.dtype(body);
+    let taken = |b: &mut Builder, new: NodeId, old: NodeId| match mask {
+        Some(m) => b.map(ScalarOp::Select, &[m, new, old], span),
+        None => new,
+    };
+    let (states, before, after) = match op.combine() {
+        Some(combine) => {
+            let init = b.constant_of(op.identity(dtype));
+            let old = leaf(b, 0, dtype);
+            let new = b.map(combine, &[old, body], span);
+            let next = taken(b, new, old);
+            (vec![state("running", dtype, init, old, next)], old, next)
+        }
+        None => {
+            // (best, position): a reverse scan meets lower positions later, so ties move there.
+            let better = if op == ReduceOp::ArgMax { ReduceOp::Max } else { ReduceOp::Min };
+            let init = b.constant_of(better.identity(dtype));
+            let none = b.int(-1);
+            let (best, at) = (leaf(b, 0, dtype), leaf(b, 1, DType::Int));
+            let (first, second) = if op == ReduceOp::ArgMax { (best, body) } else { (body, best) };
+            let wins = b.map(if reverse { ScalarOp::Le } else { ScalarOp::Lt }, &[first, second], span);
+            let empty = b.map(ScalarOp::Eq, &[at, none], span);
+            let wins = b.map(ScalarOp::Or, &[wins, empty], span);
+            let wins = b.and(Some(wins), mask, span).unwrap_or(wins);
+            let here = b.add(Op::Index(axis), span);
+            let next_best = b.map(ScalarOp::Select, &[wins, body, best], span);
+            let next_at = b.map(ScalarOp::Select, &[wins, here, at], span);
+            (vec![state("best", dtype, init, best, next_best), state("at", DType::Int, none, at, next_at)], at, next_at)
+        }
+    };
+    let result = if matches!(dir, PrefixDir::Le | PrefixDir::Ge) { after } else { before };
+    b.graph.scans.push(Scan { axis, reverse, parent: None, states, exports: vec![result], history: vec![], span });
+    result
+}

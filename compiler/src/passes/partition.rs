@@ -1,0 +1,311 @@
+//! Cuts the graph into kernels: which values are stored, which are computed inside which kernel, over which grid.
+//!
+//! A reduction stays inside the kernel of its reader when its result has all grid axes of that kernel, or lacks only feature axes
+//! (then those become inner axes: the classic row kernel), or when storing it would take memory that grows with the product of two
+//! long axes. Otherwise it is computed once and stored. Does not choose tile sizes (see `cost`) or loops (see `tile`).
+
+use super::cost::Sizes;
+use super::rewrite::{Work, dependencies, live};
+use super::steps::Steps;
+use crate::graph::{AxisId, AxisSet, Graph, NodeId, Op, ScanId};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// One kernel to be.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Grid axes, outermost first.
+    pub grid: Vec<AxisId>,
+    /// Nodes that it computes and stores.
+    pub roots: Vec<NodeId>,
+    /// The scan that it runs, if it is one.
+    pub scan: Option<ScanId>,
+    /// Reductions that it computes on the way.
+    pub inside: BTreeSet<NodeId>,
+}
+
+/// The kernels in order of launch.
+#[derive(Clone, Debug, Default)]
+pub struct Partition {
+    pub parts: Vec<Part>,
+    /// Nodes that live in buffers.
+    pub stored: BTreeSet<NodeId>,
+    pub remarks: Vec<String>,
+}
+
+/// See the module.
+pub fn partition(work: &Work, steps: &Steps, sizes: &Sizes) -> Partition {
+    let graph = &work.graph;
+    let keep = live(graph);
+    let mut p = Partitioner { graph, steps, sizes, stored: BTreeSet::new(), in_step: HashMap::new(), todo: vec![], remarks: vec![] };
+    for (s, step) in steps.step.iter().enumerate() {
+        if steps.live[s] && steps.parent[s].is_none() {
+            for id in step {
+                p.in_step.insert(*id, ScanId(s as u32));
+            }
+        }
+    }
+    for output in &graph.outputs {
+        p.store(output.node);
+    }
+    for cut in &work.cuts {
+        if keep.contains(cut) && !p.in_step.contains_key(cut) {
+            p.store(*cut);
+        }
+    }
+    p.boundaries(&keep);
+    // Every stored value gets a part; parts may ask for more stored values.
+    let mut parts: BTreeMap<NodeId, Part> = BTreeMap::new();
+    let mut scan_parts: BTreeMap<ScanId, Part> = BTreeMap::new();
+    let mut done: HashSet<NodeId> = HashSet::new();
+    while let Some(id) = p.todo.pop() {
+        if !done.insert(id) {
+            continue;
+        }
+        match p.owner(id) {
+            Some(scan) => {
+                let part = match scan_parts.remove(&scan) {
+                    Some(mut part) => {
+                        part.roots.push(id);
+                        part.grid.retain(|a| graph.axes_of(id).contains(a));
+                        part
+                    }
+                    None => p.scan_part(scan, id),
+                };
+                scan_parts.insert(scan, part);
+            }
+            None => {
+                let part = p.part(id);
+                parts.insert(id, part);
+            }
+        }
+    }
+    let scans: Vec<Part> = scan_parts.into_values().collect();
+    let merged: Vec<Part> = scans.iter().cloned().chain(merge(graph, parts.clone(), &p.stored)).collect();
+    let single: Vec<Part> = scans.into_iter().chain(parts.into_values()).collect();
+    // Merges are made pair by pair; should they close a circle, every root gets its own kernel.
+    let parts = p.ordered(merged).or_else(|| p.ordered(single.clone())).unwrap_or(single);
+    Partition { parts, stored: p.stored, remarks: p.remarks }
+}
+
+struct Partitioner<'a> {
+    graph: &'a Graph,
+    steps: &'a Steps,
+    sizes: &'a Sizes,
+    stored: BTreeSet<NodeId>,
+    /// The outermost scan in whose step a node is.
+    in_step: HashMap<NodeId, ScanId>,
+    todo: Vec<NodeId>,
+    remarks: Vec<String>,
+}
+
+impl Partitioner<'_> {
+    fn store(&mut self, id: NodeId) {
+        if self.stored.insert(id) {
+            self.todo.push(id);
+        }
+    }
+
+    /// The scan whose kernel computes this node.
+    fn owner(&self, id: NodeId) -> Option<ScanId> {
+        match self.graph.op(id) {
+            Op::Final { scan, .. } | Op::State { scan, .. } | Op::History { scan, .. } => Some(self.steps.outermost(*scan)),
+            _ => self.in_step.get(&id).copied(),
+        }
+    }
+
+    /// Results of scans that others read.
+    fn boundaries(&mut self, keep: &HashSet<NodeId>) {
+        let mut wanted: Vec<NodeId> = Vec::new();
+        let through = |id: NodeId| match self.graph.op(id) {
+            Op::State { scan, .. } | Op::Final { scan, .. } | Op::History { scan, .. } => Some(*scan),
+            _ => None,
+        };
+        for user in keep {
+            for dep in dependencies(self.graph, *user) {
+                if matches!(self.graph.op(dep), Op::History { .. }) {
+                    continue;
+                }
+                // The result of an outermost scan, read by another kernel.
+                let result = matches!(self.graph.op(dep), Op::Final { .. }) && self.owner(dep) != self.owner(*user);
+                // A value of a step, read outside that step.
+                let leaves = self.steps.step.iter().enumerate().any(|(s, step)| {
+                    step.contains(&dep) && !step.contains(user) && through(*user) != Some(ScanId(s as u32))
+                });
+                if result || leaves {
+                    wanted.push(dep);
+                }
+            }
+        }
+        for scan in &self.graph.scans {
+            wanted.extend(scan.history.iter().filter(|h| keep.contains(&h.0)).map(|h| h.1));
+        }
+        wanted.sort();
+        for id in wanted {
+            self.store(id);
+        }
+    }
+
+    fn is_leaf(&self, id: NodeId, root: NodeId) -> bool {
+        (id != root && self.stored.contains(&id)) || matches!(self.graph.op(id), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_))
+    }
+
+    /// The kernel that computes a value outside any scan.
+    fn part(&mut self, root: NodeId) -> Part {
+        let mut grid = self.graph.axes_of(root).clone();
+        let mut inside = BTreeSet::new();
+        let mut seen = HashSet::new();
+        let mut stack = vec![root];
+        while let Some(id) = stack.pop() {
+            if self.is_leaf(id, root) || !seen.insert(id) {
+                continue;
+            }
+            if let Op::Reduce { .. } = self.graph.op(id) {
+                let lacks: AxisSet = grid.difference(self.graph.axes_of(id)).copied().collect();
+                if !lacks.is_empty() {
+                    let rows = lacks.iter().all(|a| self.sizes.is_feature(*a));
+                    if rows || self.sizes.long_axes(self.graph.axes_of(id)) >= 2 {
+                        grid.retain(|a| !lacks.contains(a));
+                    } else {
+                        self.store(id);
+                        continue;
+                    }
+                }
+                inside.insert(id);
+            }
+            stack.extend(self.graph.op(id).operands());
+        }
+        Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: None, inside }
+    }
+
+    /// The kernel that runs a scan, with all scans nested in it.
+    fn scan_part(&mut self, scan: ScanId, root: NodeId) -> Part {
+        let graph = self.graph;
+        let mut grid = graph.axes_of(root).clone();
+        let mut loops: BTreeSet<AxisId> = BTreeSet::new();
+        let mut inside = BTreeSet::new();
+        let mut starts: Vec<NodeId> = Vec::new();
+        for (s, other) in graph.scans.iter().enumerate() {
+            if !self.steps.live[s] || self.steps.outermost(ScanId(s as u32)) != scan {
+                continue;
+            }
+            loops.insert(other.axis);
+            for state in &other.states {
+                grid.retain(|a| state.axes.contains(a));
+                starts.extend([state.init, state.next]);
+            }
+            starts.extend(other.history.iter().map(|h| h.1));
+        }
+        starts.push(root);
+        starts.extend(self.stored.iter().copied().filter(|id| self.owner(*id) == Some(scan)));
+        grid.retain(|a| !loops.contains(a));
+        let mut seen = HashSet::new();
+        let mut stack = starts;
+        while let Some(id) = stack.pop() {
+            let mine = self.owner(id) == Some(scan);
+            if (!mine && self.stored.contains(&id)) || matches!(graph.op(id), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_)) || !seen.insert(id) {
+                continue;
+            }
+            if let Op::Reduce { .. } = graph.op(id) {
+                // What does not vary with the state is computed before, in parallel, unless that would fill memory.
+                let mut axes = graph.axes_of(id).clone();
+                axes.retain(|a| !loops.contains(a));
+                if !mine && !(self.sizes.long_axes(graph.axes_of(id)) >= 2 && loops.iter().any(|l| graph.axes_of(id).contains(l))) {
+                    self.store(id);
+                    continue;
+                }
+                grid.retain(|a| axes.contains(a));
+                inside.insert(id);
+            }
+            stack.extend(graph.op(id).operands());
+        }
+        Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: Some(scan), inside }
+    }
+
+    /// Grid axes in the storage order of the output or input that has most of them, so that neighbours in memory run close together.
+    fn storage_order(&self, root: NodeId, grid: &AxisSet) -> Vec<AxisId> {
+        let orders = self.graph.outputs.iter().filter(|o| o.node == root).map(|o| &o.axes).chain(self.graph.inputs.iter().map(|i| &i.axes));
+        let best = orders.max_by_key(|axes| axes.iter().filter(|a| grid.contains(a)).count());
+        let mut out: Vec<AxisId> = best.into_iter().flatten().copied().filter(|a| grid.contains(a)).collect();
+        let rest: Vec<AxisId> = grid.iter().copied().filter(|a| !out.contains(a)).collect();
+        out.splice(0..0, rest);
+        out
+    }
+
+    /// Launch order: a part runs after the parts that store what it reads.
+    fn ordered(&self, mut parts: Vec<Part>) -> Option<Vec<Part>> {
+        parts.iter_mut().for_each(|p| p.roots.sort());
+        let maker: HashMap<NodeId, usize> = parts.iter().enumerate().flat_map(|(i, p)| p.roots.iter().map(move |r| (*r, i))).collect();
+        let needs: Vec<BTreeSet<usize>> = parts.iter().enumerate().map(|(i, p)| self.reads(p).iter().filter_map(|r| maker.get(r).copied()).filter(|j| *j != i).collect()).collect();
+        let mut left: Vec<usize> = (0..parts.len()).collect();
+        let mut done: BTreeSet<usize> = BTreeSet::new();
+        let mut out = Vec::new();
+        while !left.is_empty() {
+            let ready = left.iter().position(|i| needs[*i].is_subset(&done))?;
+            let i = left.remove(ready);
+            done.insert(i);
+            out.push(parts[i].clone());
+        }
+        Some(out)
+    }
+
+    /// Stored nodes that a part reads.
+    fn reads(&self, part: &Part) -> BTreeSet<NodeId> {
+        let mut out = BTreeSet::new();
+        let mut seen = HashSet::new();
+        let mut stack: Vec<NodeId> = part.roots.clone();
+        while let Some(id) = stack.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let own = part.roots.contains(&id) || (part.scan.is_some() && self.owner(id) == part.scan);
+            if self.stored.contains(&id) && !own {
+                out.insert(id);
+                continue;
+            }
+            stack.extend(dependencies(self.graph, id));
+        }
+        out
+    }
+}
+
+/// Joins parts over the same grid that share a reduction and do not read one another.
+fn merge(graph: &Graph, parts: BTreeMap<NodeId, Part>, stored: &BTreeSet<NodeId>) -> Vec<Part> {
+    let mut out: Vec<Part> = Vec::new();
+    // Stored values that a root depends on, transitively.
+    let reaches = |from: NodeId| {
+        let mut seen = HashSet::new();
+        let mut hit = HashSet::new();
+        let mut stack = dependencies(graph, from);
+        while let Some(id) = stack.pop() {
+            if seen.insert(id) {
+                if stored.contains(&id) {
+                    hit.insert(id);
+                }
+                stack.extend(dependencies(graph, id));
+            }
+        }
+        hit
+    };
+    let upstream: HashMap<NodeId, HashSet<NodeId>> = parts.keys().map(|r| (*r, reaches(*r))).collect();
+    for (root, part) in parts {
+        let fits = out.iter().position(|o| {
+            let same = o.grid.iter().collect::<BTreeSet<_>>() == part.grid.iter().collect::<BTreeSet<_>>();
+            let shares = o.inside.iter().any(|r| part.inside.contains(r));
+            let apart = o.roots.iter().all(|r| !upstream[r].contains(&root) && !upstream[&root].contains(r));
+            // Between them no third kernel may stand.
+            let between = o.roots.iter().all(|r| {
+                let via = |from: &NodeId, to: &NodeId| upstream[from].iter().any(|m| upstream.get(m).is_some_and(|u| u.contains(to)));
+                !via(&root, r) && !via(r, &root)
+            });
+            same && shares && apart && between && o.scan.is_none()
+        });
+        match fits {
+            Some(i) => {
+                out[i].roots.push(root);
+                out[i].inside.extend(part.inside);
+            }
+            None => out.push(part),
+        }
+    }
+    out
+}

@@ -5,6 +5,7 @@
 //! whole in memory. Scans run their steps one after the other. Nothing is rewritten, so this is the oracle for everything else.
 
 mod eval;
+pub mod kernel;
 mod map;
 mod order;
 mod plan;

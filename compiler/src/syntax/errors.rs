@@ -12,10 +12,46 @@ pub use super::explain::explain;
 /// Most diagnostics of one parse; what is beyond is only counted.
 pub const MAX_DIAGNOSTICS: usize = 100;
 
+/// The diagnostics of a parse. A text may hold millions of errors: beyond a bound they are counted, not worded.
+#[derive(Default)]
+pub struct Report {
+    pub list: Vec<Diagnostic>,
+    pub unworded: usize,
+}
+
+impl Report {
+    /// Some more than are shown, as they are sorted by place at the end.
+    const BOUND: usize = 10 * MAX_DIAGNOSTICS;
+
+    pub fn add(&mut self, diagnostic: impl FnOnce() -> Option<Diagnostic>) {
+        if self.list.len() < Report::BOUND {
+            self.list.extend(diagnostic());
+        } else {
+            self.unworded += 1;
+        }
+    }
+
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.add(|| Some(diagnostic));
+    }
+
+    /// In the order of the text, the first [`MAX_DIAGNOSTICS`], and how many more there are.
+    pub fn finish(mut self, id: SourceId) -> Vec<Diagnostic> {
+        self.list.sort_by_key(|d| d.labels.first().map_or(0, |l| l.span.start));
+        self.list.dedup();
+        if self.list.len() > MAX_DIAGNOSTICS {
+            let rest = self.list.split_off(MAX_DIAGNOSTICS);
+            let span = rest.first().and_then(|d| d.labels.first()).map_or(Span::new(id, 0, 0), |l| l.span);
+            self.list.push(too_many(rest.len() + self.unworded, span));
+        }
+        self.list
+    }
+}
+
 /// Code of a `}` that closes nothing.
 pub const UNMATCHED: &str = "A0109";
 
-pub fn too_many(rest: usize, span: Span) -> Diagnostic {
+fn too_many(rest: usize, span: Span) -> Diagnostic {
     Diagnostic::error("A0116", format!("{rest} more errors are not shown")).label(span, "the first of them is here")
 }
 
@@ -153,10 +189,14 @@ pub fn location(e: &Error) -> usize {
     }
 }
 
-/// Text for an error of the parser, given all tokens `before` it; `None` when it was reported before.
+/// Whether an error of the parser is news: bad characters were reported by the filter.
+pub fn is_fresh(e: &Error) -> bool {
+    !matches!(e, ParseError::UnrecognizedToken { token: (_, Token::Bad, _), .. })
+}
+
+/// Text for an error of the parser, given all tokens `before` it.
 pub fn unexpected(e: &Error, before: &[(usize, Token, usize)], text: &str, id: SourceId) -> Option<Diagnostic> {
     let (start, token, end, expected): (usize, Option<Token>, usize, &[String]) = match e {
-        ParseError::UnrecognizedToken { token: (_, Token::Bad, _), .. } => return None,
         ParseError::UnrecognizedToken { token: (l, t, r), expected } => (*l, Some(*t), *r, expected),
         ParseError::ExtraToken { token: (l, t, r) } => (*l, Some(*t), *r, &[]),
         ParseError::UnrecognizedEof { location, expected } => (*location, None, *location, expected),

@@ -5,7 +5,7 @@
 
 use super::errors;
 use super::token::{Token, lex};
-use crate::base::{Diagnostic, SourceId, Span};
+use crate::base::{SourceId, Span};
 use std::collections::HashMap;
 
 /// Words that are reductions when axes follow in brackets.
@@ -24,7 +24,7 @@ pub struct Filtered {
     pub tokens: Vec<(usize, Token, usize)>,
     /// Lines of the doc comment of the `kernel` or `fn` that starts at this byte.
     pub docs: HashMap<usize, Vec<String>>,
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: errors::Report,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -77,7 +77,7 @@ pub fn filter(text: &str, id: SourceId) -> Filtered {
             }
         }
     }
-    let out = Filtered { tokens: Vec::with_capacity(raw.len() * 5 / 4), docs: found, diagnostics: Vec::new() };
+    let out = Filtered { tokens: Vec::with_capacity(raw.len() * 5 / 4), docs: found, diagnostics: errors::Report::default() };
     let mut filter = Filter {
         text,
         id,
@@ -161,7 +161,8 @@ impl Filter<'_> {
             return self.push(start, ours, end);
         }
         if token == Token::Bad && !self.skipping {
-            self.out.diagnostics.push(errors::unknown_characters(&self.text[start..end], self.span(start, end)));
+            let (text, span) = (&self.text[start..end], self.span(start, end));
+            self.out.diagnostics.add(|| Some(errors::unknown_characters(text, span)));
         }
         self.tokens_in_statement += 1;
         match token {

@@ -3,7 +3,7 @@
 use super::ast::*;
 use super::errors;
 use super::token::Token;
-use crate::base::{Diagnostic, SourceId, Span};
+use crate::base::{SourceId, Span};
 use lalrpop_util::ErrorRecovery;
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub struct Cx<'a> {
     pub text: &'a str,
     pub id: SourceId,
     pub docs: HashMap<usize, Vec<String>>,
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: errors::Report,
     /// What the parser reads: an error is worded by what stands before it.
     pub tokens: &'a [(usize, Token, usize)],
     /// Stretches outside of any kernel that were dropped.
@@ -168,15 +168,16 @@ impl Cx<'_> {
         left
     }
 
-    /// Reports an error after which the parser goes on at the next statement.
-    pub fn recovered(&mut self, e: &ErrorRecovery<usize, Token, ()>) {
+    /// Reports an error after which the parser goes on at the next statement; says whether it did, as some are known already.
+    pub fn recovered(&mut self, e: &ErrorRecovery<usize, Token, ()>) -> bool {
         let index = self.index(errors::location(&e.error));
-        if index >= self.quiet_until
-            && let Some(diagnostic) = errors::unexpected(&e.error, &self.tokens[..index], self.text, self.id)
-        {
-            self.diagnostics.push(diagnostic);
+        let fresh = index >= self.quiet_until && errors::is_fresh(&e.error);
+        if fresh {
+            let (before, text, id) = (&self.tokens[..index], self.text, self.id);
+            self.diagnostics.add(|| errors::unexpected(&e.error, before, text, id));
         }
         self.quiet_until = 0;
+        fresh
     }
 
     /// The same inside a comma list, where going on is a guess: errors that follow at once are taken as consequences.

@@ -44,19 +44,13 @@ pub fn parse(source: &str, id: SourceId) -> (ast::File, Vec<Diagnostic>) {
     let items = match grammar::FileParser::new().parse(&mut cx, filtered.tokens.iter().copied()) {
         Ok(items) => items,
         Err(error) => {
-            cx.diagnostics.extend(errors::unexpected(&error, &[], source, id));
+            cx.diagnostics.add(|| errors::unexpected(&error, &[], source, id));
             vec![ast::Item::Error(Span::new(id, 0, source.len()))]
         }
     };
-    let (mut diagnostics, stray) = (cx.diagnostics, cx.stray);
+    let (mut report, stray) = (cx.diagnostics, cx.stray);
     // A `}` too many after a head that did not parse is no error of its own.
-    diagnostics.retain(|d| !(d.code == errors::UNMATCHED && d.labels.first().is_some_and(|l| stray.iter().any(|s| s.start < l.span.start && l.span.end <= s.end))));
-    diagnostics.sort_by_key(|d| d.labels.first().map_or(0, |l| l.span.start));
-    diagnostics.dedup();
-    if diagnostics.len() > errors::MAX_DIAGNOSTICS {
-        let rest = diagnostics.split_off(errors::MAX_DIAGNOSTICS);
-        let span = rest.first().and_then(|d| d.labels.first()).map_or(Span::new(id, 0, 0), |l| l.span);
-        diagnostics.push(errors::too_many(rest.len(), span));
-    }
-    (ast::File { items }, diagnostics)
+    let in_stray = |s: Span| stray.iter().any(|around| around.start < s.start && s.end <= around.end);
+    report.list.retain(|d| !(d.code == errors::UNMATCHED && d.labels.first().is_some_and(|l| in_stray(l.span))));
+    (ast::File { items }, report.finish(id))
 }

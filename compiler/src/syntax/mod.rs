@@ -4,6 +4,7 @@ pub mod ast;
 pub mod errors;
 mod explain;
 mod filter;
+mod format;
 mod make;
 mod print;
 #[cfg(test)]
@@ -17,6 +18,7 @@ lalrpop_util::lalrpop_mod!(
 );
 
 use crate::base::{Diagnostic, SourceId, Span};
+pub use format::format;
 pub use print::print;
 
 /// Longest source that is read, in bytes.

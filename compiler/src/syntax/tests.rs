@@ -293,6 +293,48 @@ fn programs_parse_and_print_stably() {
     }
 }
 
+#[test]
+fn formatting_is_regular() {
+    let messy = "\n\n///  doc\r\nkernel   k( q:[b ,h, t],n :int[b]>=  0,\n           s: real=D ^ -0.5 , )->(o :[b,h,t]){\n\
+         let a=q*2  -  -1   // first\n\tlet bc  = 3*b + sum [ s ] -x\n\n\n\n  // about the scan\n  scan t reverse where t>2 {state S:[ d , e ]=0    S'=S\n\
+         o = if q>0 then\n         f [s -> j] ( a,b ) [ t=s ]\n      else count[ t ] (q==0) + sum[<=t] g\n }\n\
+         schedule {tile t 128;chunk t 64\ntarget ptx {stages 3}}\n   }\n\n\n";
+    let want = "\
+///  doc
+kernel k(q: [b,h,t], n: int [b] >= 0,
+           s: real = D^-0.5,) -> (o: [b,h,t]) {
+    let a = q*2 - -1   // first
+    let bc = 3*b + sum[s] -x
+
+    // about the scan
+    scan t reverse where t > 2 { state S: [d,e] = 0    S' = S
+        o = if q > 0 then
+                 f[s -> j](a, b)[t = s]
+              else count[t] (q == 0) + sum[<= t] g
+    }
+    schedule { tile t 128; chunk t 64
+        target ptx { stages 3 } }
+}
+";
+    assert_eq!(format(messy).as_deref(), Ok(want));
+    assert_eq!(format(want).as_deref(), Ok(want));
+    let aligned = "kernel k(q: [t]) -> (o: [t]) {\n    let a   = 1\n    let bcd = 2\n    o = q\n}\n";
+    assert_eq!(format(aligned).as_deref(), Ok(aligned));
+    assert_eq!(format("").as_deref(), Ok(""));
+    assert!(format("kernel").is_err());
+}
+
+#[test]
+fn formatting_keeps_programs() {
+    for (name, text) in programs() {
+        let tidy = format(&text).unwrap();
+        assert_eq!(format(&tidy).as_deref(), Ok(tidy.as_str()), "{name}");
+        assert_eq!(print(&parse(&text, SourceId::User).0), print(&parse(&tidy, SourceId::User).0), "{name}");
+        let comments = |t: &str| t.matches("//").count();
+        assert_eq!(comments(&text), comments(&tidy), "{name}");
+    }
+}
+
 /// A small generator (xorshift), so that runs repeat.
 struct Random(u64);
 
@@ -364,6 +406,9 @@ fn mutants_never_panic_and_errors_are_never_silent() {
             assert!(!has_error(&file), "round {round} of {name}: silent error\n{mutant}");
             if round % 8 == 0 {
                 assert_stable(&mutant);
+                let tidy = format(&mutant).unwrap();
+                assert_eq!(format(&tidy).as_deref(), Ok(tidy.as_str()), "round {round} of {name}");
+                assert_eq!(print(&file), print(&parse(&tidy, SourceId::User).0));
             }
         }
         for d in &diagnostics {

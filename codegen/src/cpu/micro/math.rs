@@ -144,6 +144,62 @@ pub(super) unsafe fn erf<S: Simd>(x: S::V) -> S::V {
     S::select(S::lt(S::splat(0.927_734_4), t), far, near)
 }
 
+/// Larger arguments go through f64: up to here n * PI_2[0] is a multiple of 2^-23 below 2^17, so that the reduction is exact.
+const REDUCED: f32 = 100_000.0;
+/// pi / 2 as a sum of three f32, and 2 / pi.
+const PI_2: [f32; 3] = [std::f32::consts::FRAC_PI_2, -4.371138828673793e-08, -1.7151245100058819e-15];
+
+/// Sine and cosine of `|x| <= REDUCED`: reduction to a quarter of the circle, both polynomials of Cephes (`sinf.c`), then a choice.
+#[inline(always)]
+unsafe fn sin_cos<S: Simd>(x: S::V) -> (S::V, S::V) {
+    let a = S::abs(x);
+    let n = S::rint(S::mul(a, S::splat(std::f32::consts::FRAC_2_PI)));
+    let minus = S::neg(n);
+    let r = S::fma(minus, S::splat(PI_2[0]), a);
+    let r = S::fma(minus, S::splat(PI_2[1]), r);
+    let r = S::fma(minus, S::splat(PI_2[2]), r);
+    let z = S::mul(r, r);
+    let s = S::fma(S::mul(z, horner::<S, 3>(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1])), r, r);
+    let c = horner::<S, 3>(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]);
+    let c = S::fma(S::mul(z, z), c, S::fma(z, S::splat(-0.5), S::splat(1.0)));
+    // Quarter of the circle: 0, 1, 2 or 3.
+    let quarter = S::fma(S::floor(S::mul(n, S::splat(0.25))), S::splat(-4.0), n);
+    let third = S::eq(quarter, S::splat(2.0));
+    let odd = S::or(S::eq(quarter, S::splat(1.0)), S::eq(quarter, S::splat(3.0)));
+    let sin = S::select(odd, c, s);
+    let cos = S::select(odd, s, c);
+    let sin = S::select(S::lt(S::splat(1.5), quarter), S::neg(sin), sin);
+    let cos = S::select(S::or(S::eq(quarter, S::splat(1.0)), third), S::neg(cos), cos);
+    // The sine is odd; multiplying by the sign of x also keeps -0.
+    (S::mul(sin, S::copysign(S::splat(1.0), x)), cos)
+}
+
+/// Every lane through f64.
+#[inline(never)]
+fn through_f64(lanes: &mut [f32], f: fn(f64) -> f64) {
+    for x in lanes {
+        *x = f(f64::from(*x)) as f32;
+    }
+}
+
+#[inline(always)]
+unsafe fn large<S: Simd>(x: S::V, f: fn(f64) -> f64) -> S::V {
+    let mut lanes = [0.0f32; 16];
+    S::store(lanes.as_mut_ptr(), x);
+    through_f64(&mut lanes[..S::W], f);
+    S::load(lanes.as_ptr())
+}
+
+#[inline(always)]
+pub(super) unsafe fn sin<S: Simd>(x: S::V) -> S::V {
+    if S::any(S::lt(S::splat(REDUCED), S::abs(x))) { large::<S>(x, f64::sin) } else { sin_cos::<S>(x).0 }
+}
+
+#[inline(always)]
+pub(super) unsafe fn cos<S: Simd>(x: S::V) -> S::V {
+    if S::any(S::lt(S::splat(REDUCED), S::abs(x))) { large::<S>(x, f64::cos) } else { sin_cos::<S>(x).1 }
+}
+
 /// -1, 0 or 1; zeros and NaN stay.
 #[inline(always)]
 pub(super) unsafe fn sign<S: Simd>(x: S::V) -> S::V {

@@ -281,6 +281,8 @@ macro_rules! level {
             scalar_fn!(sigmoid1, sigmoid, { $($feature)* });
             scalar_fn!(softplus1, softplus, { $($feature)* });
             scalar_fn!(erf1, erf, { $($feature)* });
+            scalar_fn!(sin1, sin, { $($feature)* });
+            scalar_fn!(cos1, cos, { $($feature)* });
 
             pub(super) const TABLE: Table = Table {
                 dot, exp_rows, max_rows, sum_rows, scale_rows, unary, binary, fma, compare, select, exp, exp2, log, tanh, sigmoid,
@@ -289,14 +291,6 @@ macro_rules! level {
             };
         }
     };
-}
-
-unsafe extern "C" fn sin1(x: f32) -> f32 {
-    f64::from(x).sin() as f32
-}
-
-unsafe extern "C" fn cos1(x: f32) -> f32 {
-    f64::from(x).cos() as f32
 }
 
 unsafe extern "C" fn pow1(a: f32, b: f32) -> f32 {

@@ -24,17 +24,41 @@ pub(super) unsafe fn exp_rows<S: Simd>(
     let low = (exact - f64::from(high)) as f32;
     // With a positive factor exp(-inf) is 0 by itself.
     let plain = scale > 0.0;
-    for r in 0..rows {
-        let (x, y) = (x.wrapping_offset(r as isize * x_stride), y.wrapping_offset(r as isize * y_stride));
-        let m = if shift.is_null() { 0.0 } else { *shift.add(r) };
-        let m = if m == f32::NEG_INFINITY { 0.0 } else { m };
-        let sum =
-            if plain { exp_row::<S, true>(cols, x, m, y, high, low) } else { exp_row::<S, false>(cols, x, m, y, high, low) };
-        if !sums.is_null() {
-            *sums.add(r) += sum;
+    let mut r0 = 0;
+    while r0 < rows {
+        let block = ROWS.min(rows - r0);
+        // Lanes are added up for all rows of the block at once, which is several times cheaper than row by row.
+        let mut acc = [S::splat(0.0); ROWS];
+        for i in 0..block {
+            let r = r0 + i;
+            let (x, y) = (x.wrapping_offset(r as isize * x_stride), y.wrapping_offset(r as isize * y_stride));
+            let m = if shift.is_null() { 0.0 } else { *shift.add(r) };
+            let m = if m == f32::NEG_INFINITY { 0.0 } else { m };
+            acc[i] =
+                if plain { exp_row::<S, true>(cols, x, m, y, high, low) } else { exp_row::<S, false>(cols, x, m, y, high, low) };
         }
+        if !sums.is_null() {
+            let mut totals = [0.0f32; ROWS];
+            if block <= ROWS / 4 {
+                for i in 0..block {
+                    totals[i] = S::sum(acc[i]);
+                }
+            } else if S::SUMS == ROWS {
+                S::sums::<ROWS>(acc.as_ptr(), totals.as_mut_ptr());
+            } else {
+                S::sums::<{ ROWS / 2 }>(acc.as_ptr(), totals.as_mut_ptr());
+                S::sums::<{ ROWS / 2 }>(acc.as_ptr().add(ROWS / 2), totals.as_mut_ptr().add(ROWS / 2));
+            }
+            for i in 0..block {
+                *sums.add(r0 + i) += totals[i];
+            }
+        }
+        r0 += block;
     }
 }
+
+/// Rows whose sums are reduced together.
+const ROWS: usize = 16;
 
 #[inline(always)]
 unsafe fn exp_shifted<S: Simd, const PLAIN: bool>(x: S::V, m: S::V, high: S::V, low: S::V) -> S::V {
@@ -42,8 +66,9 @@ unsafe fn exp_shifted<S: Simd, const PLAIN: bool>(x: S::V, m: S::V, high: S::V, 
     if PLAIN { e } else { S::select(S::eq(x, S::splat(f32::NEG_INFINITY)), S::splat(0.0), e) }
 }
 
+/// One row; the sum is still spread over the lanes.
 #[inline(always)]
-unsafe fn exp_row<S: Simd, const PLAIN: bool>(cols: usize, x: *const f32, shift: f32, y: *mut f32, high: f32, low: f32) -> f32 {
+unsafe fn exp_row<S: Simd, const PLAIN: bool>(cols: usize, x: *const f32, shift: f32, y: *mut f32, high: f32, low: f32) -> S::V {
     let (m, high, low, zero) = (S::splat(shift), S::splat(high), S::splat(low), S::splat(0.0));
     let mut acc = [zero; 2];
     let mut i = 0;
@@ -62,7 +87,7 @@ unsafe fn exp_row<S: Simd, const PLAIN: bool>(cols: usize, x: *const f32, shift:
         acc[0] = S::add(acc[0], S::select(some, e, zero));
         i += S::W;
     }
-    S::sum(S::add(acc[0], acc[1]))
+    S::add(acc[0], acc[1])
 }
 
 /// `out[r] = max(out[r], largest of the row)`; NaN when any of them is.

@@ -53,6 +53,9 @@ fn samples() -> Vec<f32> {
     all.extend((-2000..2000).map(|i| i as f32 * 0.01));
     all.extend((-2000..2000).map(|i| 1.0 + i as f32 * 1e-6));
     all.extend((0..2000).map(|i| -87.0 - i as f32 * 0.01));
+    // Angles: all sizes that are reduced exactly, and close to multiples of pi / 2.
+    all.extend((0..2000).map(|i| i as f32 * 49.9 - 3.0));
+    all.extend((0..2000).map(|i| (f64::from(i * 31) * std::f64::consts::FRAC_PI_2) as f32));
     all.extend((0..400).map(|i| 88.0 + i as f32 * 0.01));
     all.extend([
         0.0,

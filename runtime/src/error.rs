@@ -14,6 +14,8 @@ pub enum RuntimeError {
     Source { diagnostics: Vec<Diagnostic>, text: String },
     #[error("the program has no kernel `{name}`{}", hint(.nearest, .known, "kernels"))]
     NoKernel { name: String, nearest: Option<String>, known: Vec<String> },
+    #[error("the program has no kernel")]
+    Empty,
     #[error("the program has {} kernels ({}); name the one to use", .known.len(), .known.join(", "))]
     WhichKernel { known: Vec<String> },
     /// A valid program that this target cannot run.
@@ -61,6 +63,9 @@ pub enum RuntimeError {
     ViewShape { shape: Vec<usize>, elements: usize },
     #[error("element {index} is {value}, which does not fit {}", storage_name(*.storage))]
     OutOfRange { index: usize, value: i64, storage: Storage },
+
+    #[error("{path} cannot be loaded: {what}")]
+    Manifest { path: String, what: String },
 
     // --- the machine
     #[error("{what} is too large{}", sizes(*.bytes, *.available))]

@@ -142,6 +142,52 @@ impl<'p> Env<'p> {
     }
 }
 
+/// The expression as a program would write it, over names of extents and scalars.
+pub fn text(expr: &HostExpr, axes: &[AxisPlan], inputs: &[InputPlan]) -> String {
+    infix(expr, axes, inputs, 0)
+}
+
+fn infix(expr: &HostExpr, axes: &[AxisPlan], inputs: &[InputPlan], level: u8) -> String {
+    let paren = |own: u8, text: String| if own < level { format!("({text})") } else { text };
+    match expr {
+        HostExpr::Int(i) => i.to_string(),
+        HostExpr::Real(r) => r.to_string(),
+        HostExpr::Bool(b) => b.to_string(),
+        HostExpr::Extent(axis) => axes.get(*axis as usize).map_or("?".to_string(), |a| upper_first(&a.name)),
+        HostExpr::Scalar(input) => inputs.get(*input as usize).map_or("?".to_string(), |i| i.name.clone()),
+        HostExpr::Op(ScalarOp::ToReal | ScalarOp::ToInt, args) if args.len() == 1 => infix(&args[0], axes, inputs, level),
+        HostExpr::Op(ScalarOp::Select, args) if args.len() == 3 => {
+            let [c, a, b] = [0, 1, 2].map(|i| infix(&args[i], axes, inputs, 1));
+            paren(0, format!("if {c} then {a} else {b}"))
+        }
+        HostExpr::Op(op, args) => {
+            let sign = match op {
+                ScalarOp::Or => Some((1, "or")),
+                ScalarOp::And => Some((2, "and")),
+                ScalarOp::Lt => Some((3, "<")),
+                ScalarOp::Le => Some((3, "<=")),
+                ScalarOp::Eq => Some((3, "==")),
+                ScalarOp::Ne => Some((3, "!=")),
+                ScalarOp::Add => Some((4, "+")),
+                ScalarOp::Sub => Some((4, "-")),
+                ScalarOp::Mul => Some((5, "*")),
+                ScalarOp::Div => Some((5, "/")),
+                ScalarOp::IntDiv => Some((5, "div")),
+                ScalarOp::Mod => Some((5, "mod")),
+                ScalarOp::Pow => Some((6, "^")),
+                _ => None,
+            };
+            match (sign, &args[..]) {
+                (Some((own, sign)), [a, b]) => paren(own, format!("{} {sign} {}", infix(a, axes, inputs, own), infix(b, axes, inputs, own + 1))),
+                _ => {
+                    let args: Vec<String> = args.iter().map(|a| infix(a, axes, inputs, 0)).collect();
+                    format!("{}({})", op.name(), args.join(", "))
+                }
+            }
+        }
+    }
+}
+
 /// The name of an extent in programs: the axis name with a capital.
 fn upper_first(name: &str) -> String {
     let mut chars = name.chars();
@@ -214,6 +260,14 @@ mod tests {
         assert_eq!(env.extent(0).unwrap(), 0);
         assert!(env.extent(1).unwrap_err().is_bug());
         assert!(env.extent(9).unwrap_err().is_bug());
+    }
+
+    #[test]
+    fn expressions_read_like_programs() {
+        let axes = [AxisPlan { name: "t".into(), extent: None }];
+        let sum = op(ScalarOp::Add, vec![HostExpr::Extent(0), HostExpr::Int(1)]);
+        let all = op(ScalarOp::CeilDiv, vec![op(ScalarOp::Mul, vec![sum.clone(), HostExpr::Int(3)]), op(ScalarOp::Sub, vec![HostExpr::Int(4), sum])]);
+        assert_eq!(text(&all, &axes, &[]), "ceildiv((T + 1) * 3, 4 - (T + 1))");
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub fn of(graph: &Graph) -> Result<Interface, String> {
     let mut optional = Vec::new();
     let mut requires = Vec::new();
     let mut inputs = Vec::new();
+    let mut facts = Vec::new();
     for (i, input) in graph.inputs.iter().enumerate() {
         let default = input.default.and_then(|d| host(graph, d));
         if input.default.is_some() && default.is_none() {
@@ -41,11 +42,14 @@ pub fn of(graph: &Graph) -> Result<Interface, String> {
         if let (true, Some(fact)) = (input.axes.is_empty(), &input.fact)
             && let Some(bound) = host(graph, fact.bound)
         {
-            let text = format!("{} {} {}", input.name, fact_text(fact.cmp), expr_text(graph, &bound));
-            requires.push(RequirePlan { cond: fact_cond(fact.cmp, input.dtype, HostExpr::Scalar(i as u32), bound, graph), text });
+            facts.push((i, fact.cmp, bound));
         }
         let axes = input.axes.iter().map(|a| a.0).collect();
         inputs.push(InputPlan { name: input.name.clone(), dtype: input.dtype, axes, default, storage: storage(input.dtype) });
+    }
+    for (i, cmp, bound) in facts {
+        let text = format!("{} {} {}", graph.inputs[i].name, fact_text(cmp), crate::host::text(&bound, &axes, &inputs));
+        requires.push(RequirePlan { cond: fact_cond(cmp, graph.inputs[i].dtype, HostExpr::Scalar(i as u32), bound, graph), text });
     }
     requires.extend(graph.requires.iter().filter_map(|r| Some(RequirePlan { cond: host(graph, r.cond)?, text: r.text.clone() })));
     let outputs = graph.outputs.iter().map(|o| OutputPlan {
@@ -130,16 +134,5 @@ fn dtype_of(expr: &HostExpr, graph: &Graph) -> DType {
             let args: Vec<DType> = args.iter().map(|a| dtype_of(a, graph)).collect();
             op.result(&args).unwrap_or(DType::Real)
         }
-    }
-}
-
-fn expr_text(graph: &Graph, expr: &HostExpr) -> String {
-    match expr {
-        HostExpr::Int(i) => i.to_string(),
-        HostExpr::Real(r) => r.to_string(),
-        HostExpr::Bool(b) => b.to_string(),
-        HostExpr::Extent(axis) => format!("len({})", graph.axes[*axis as usize].name),
-        HostExpr::Scalar(i) => graph.inputs[*i as usize].name.clone(),
-        HostExpr::Op(op, args) => format!("{}({})", op.name(), args.iter().map(|a| expr_text(graph, a)).collect::<Vec<_>>().join(", ")),
     }
 }

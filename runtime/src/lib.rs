@@ -9,6 +9,7 @@ pub mod error;
 pub mod host;
 pub mod interface;
 pub mod launch;
+pub mod manifest;
 pub mod memory;
 pub mod plan;
 pub mod tensor;

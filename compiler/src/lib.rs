@@ -10,5 +10,6 @@ pub mod kernel;
 pub mod ops;
 pub mod passes;
 pub mod reduce;
+pub mod sema;
 pub mod syntax;
 pub mod tiles;

@@ -1,0 +1,532 @@
+//! Proves polynomials over indices, extents and integer operations non-negative by eliminating one atom after the other at
+//! the end of its range where the polynomial is smallest. Sound, not complete; effort is bounded.
+
+use super::poly::Poly;
+use crate::graph::{AxisId, AxisSet, Extent, FactCmp, Graph, NodeId, Op};
+use crate::ops::{DType, Scalar, ScalarOp};
+use crate::reduce::ReduceOp;
+use std::collections::HashMap;
+
+/// Most elimination steps of one proof.
+const EFFORT: usize = 1500;
+
+pub(super) struct Prover<'g> {
+    graph: &'g Graph,
+    /// The nodes `Extent(axis)` that exist.
+    extents: &'g HashMap<AxisId, NodeId>,
+    /// Axes that have a position wherever the index exists.
+    nonempty: AxisSet,
+    /// Polynomials known to be at least zero.
+    known: Vec<Poly>,
+    /// Scalars assumed positive so far.
+    pub positive: Vec<NodeId>,
+    effort: usize,
+}
+
+impl<'g> Prover<'g> {
+    /// `over`: axes of the index; each has a position wherever the index has a value.
+    pub fn new(graph: &'g Graph, extents: &'g HashMap<AxisId, NodeId>, over: &AxisSet) -> Prover<'g> {
+        let mut prover = Prover { graph, extents, nonempty: AxisSet::new(), known: Vec::new(), positive: Vec::new(), effort: 0 };
+        prover.suppose_nonempty(over);
+        prover
+    }
+
+    /// Adds axes that have a position.
+    pub fn suppose_nonempty(&mut self, axes: &AxisSet) {
+        for axis in axes {
+            if self.nonempty.insert(*axis)
+                && let Extent::Value(node) = self.graph.axis(*axis).extent
+            {
+                self.suppose_positive(node);
+            }
+        }
+    }
+
+    /// A value that is at least 1, and what follows for its parts.
+    fn suppose_positive(&mut self, node: NodeId) {
+        self.know(Poly::of(self.graph, node).plus_const(-1));
+        match self.graph.op(node) {
+            Op::Extent(a) => {
+                let one = AxisSet::from([*a]);
+                self.suppose_nonempty(&one);
+            }
+            Op::Map { op: ScalarOp::Min, args } => args.clone().into_iter().for_each(|a| self.suppose_positive(a)),
+            Op::Map { op: ScalarOp::Max, args } => {
+                let args = args.clone();
+                for (a, b) in [(args[0], args[1]), (args[1], args[0])] {
+                    if matches!(self.graph.op(b), Op::Const(Scalar::Int(c)) if *c <= 0) {
+                        self.suppose_positive(a);
+                    }
+                }
+            }
+            Op::Map { op: ScalarOp::Mul, args } => {
+                let args = args.clone();
+                if args.iter().all(|a| self.lowest(*a).is_some_and(|l| l >= 0)) {
+                    args.into_iter().for_each(|a| self.suppose_positive(a));
+                }
+            }
+            Op::Map { op: op @ (ScalarOp::IntDiv | ScalarOp::CeilDiv), args } => {
+                let (x, b) = (args[0], args[1]);
+                if self.lowest(x).is_some_and(|l| l >= 0) {
+                    // 0 <= x and x / b >= 1 make b positive.
+                    self.suppose_positive(b);
+                    if *op == ScalarOp::IntDiv {
+                        self.know(Poly::of(self.graph, x).minus(&Poly::of(self.graph, b)));
+                    } else {
+                        self.suppose_positive(x);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn know(&mut self, p: Poly) {
+        if p.as_const().is_none() && !self.known.contains(&p) && self.known.len() < 24 {
+            self.known.push(p);
+        }
+    }
+
+    /// A Bool that holds (or does not, when `negated`).
+    pub fn assume(&mut self, cond: NodeId, negated: bool) {
+        let int = |s: &Self, id: NodeId| s.graph.dtype(id) == DType::Int;
+        let Op::Map { op, args } = self.graph.op(cond) else { return };
+        let (op, args) = (*op, args.clone());
+        match op {
+            ScalarOp::And if !negated => args.into_iter().for_each(|a| self.assume(a, false)),
+            ScalarOp::Or if negated => args.into_iter().for_each(|a| self.assume(a, true)),
+            ScalarOp::Not => self.assume(args[0], !negated),
+            ScalarOp::Lt | ScalarOp::Le if int(self, args[0]) => {
+                let (a, b) = (Poly::of(self.graph, args[0]), Poly::of(self.graph, args[1]));
+                let (low, high, strict) = if negated { (b, a, op == ScalarOp::Le) } else { (a, b, op == ScalarOp::Lt) };
+                let gap = high.minus(&low).plus_const(if strict { -1 } else { 0 });
+                self.know(gap);
+            }
+            ScalarOp::Eq if !negated && int(self, args[0]) => {
+                let gap = Poly::of(self.graph, args[0]).minus(&Poly::of(self.graph, args[1]));
+                self.know(gap.scaled(-1));
+                self.know(gap);
+            }
+            _ => {}
+        }
+    }
+
+    /// `0 <= node`
+    pub fn at_least_zero(&mut self, node: NodeId) -> bool {
+        self.goal(Poly::of(self.graph, node))
+    }
+
+    /// `node < extent(axis)`
+    pub fn below_extent(&mut self, node: NodeId, axis: AxisId) -> bool {
+        // The extent is at least the value it was declared with, and at least 0.
+        let own = self.extent_atom(axis).map(Poly::atom);
+        let declared = match self.graph.axis(axis).extent {
+            Extent::Value(v) => Some(Poly::of(self.graph, v)),
+            Extent::Inputs => None,
+        };
+        let index = Poly::of(self.graph, node);
+        [own, declared].into_iter().flatten().any(|e| self.goal(e.minus(&index).plus_const(-1)))
+    }
+
+    /// `a < b`
+    pub fn less(&mut self, a: NodeId, b: NodeId) -> bool {
+        self.goal(Poly::of(self.graph, b).minus(&Poly::of(self.graph, a)).plus_const(-1))
+    }
+
+    fn goal(&mut self, p: Poly) -> bool {
+        self.effort = 0;
+        let mark = self.positive.len();
+        let ok = self.nonneg(&p, 0);
+        if !ok {
+            self.positive.truncate(mark);
+        }
+        ok
+    }
+
+    /// The node `Extent(axis)`, if there is one.
+    fn extent_atom(&self, axis: AxisId) -> Option<NodeId> {
+        self.extents.get(&axis).copied()
+    }
+
+    /// The extent of an axis that has a position; `None` when nothing is known.
+    fn extent_poly(&self, axis: AxisId) -> Option<Poly> {
+        match self.graph.axis(axis).extent {
+            Extent::Value(v) => Some(Poly::of(self.graph, v)),
+            Extent::Inputs => self.extent_atom(axis).map(Poly::atom),
+        }
+    }
+
+    /// A constant lower bound of an atom.
+    fn lowest(&self, id: NodeId) -> Option<i128> {
+        let mut low: Option<i128> = match self.graph.op(id) {
+            Op::Const(Scalar::Int(c)) => Some(i128::from(*c)),
+            Op::Extent(a) => Some(i128::from(self.nonempty.contains(a))),
+            Op::Index(_) | Op::Rank { .. } | Op::ArgSort { .. } | Op::List { .. } => Some(0),
+            Op::Map { op: ScalarOp::CeilLog2, .. } => Some(0),
+            Op::Map { op: ScalarOp::Pow2Ceil, .. } => Some(1),
+            Op::Map { op: ScalarOp::Abs, .. } => Some(0),
+            Op::Map { op: ScalarOp::Mod, args } => self.lowest(args[1]).filter(|l| *l >= 1).map(|_| 0),
+            Op::Map { op: ScalarOp::Shl, args } => self.lowest(args[0]).filter(|l| *l >= 0),
+            Op::Map { op: ScalarOp::Min, args } => Some(self.lowest(args[0])?.min(self.lowest(args[1])?)),
+            Op::Map { op: ScalarOp::Max, args } => self.lowest(args[0]).max(self.lowest(args[1])),
+            Op::Map { op: ScalarOp::Add, args } => Some(self.lowest(args[0])? + self.lowest(args[1])?),
+            Op::Map { op: ScalarOp::Mul, args } => {
+                let (a, b) = (self.lowest(args[0])?, self.lowest(args[1])?);
+                (a >= 0 && b >= 0).then(|| a.saturating_mul(b))
+            }
+            Op::Map { op: ScalarOp::IntDiv | ScalarOp::CeilDiv, args } => {
+                (self.lowest(args[0])? >= 0 && self.lowest(args[1])? >= 0).then_some(0)
+            }
+            Op::Map { op: ScalarOp::Select, args } => Some(self.lowest(args[1])?.min(self.lowest(args[2])?)),
+            Op::Input(i) => self.graph.inputs.get(i.index()).and_then(|x| x.fact).and_then(|f| match (f.cmp, self.graph.op(f.bound)) {
+                (FactCmp::Ge | FactCmp::Eq, Op::Const(Scalar::Int(c))) => Some(i128::from(*c)),
+                (FactCmp::Gt, Op::Const(Scalar::Int(c))) => Some(i128::from(*c) + 1),
+                (_, _) => None,
+            }),
+            Op::Reduce { op: ReduceOp::Sum, body, .. } | Op::Prefix { op: ReduceOp::Sum, body, .. } => self.lowest(*body).filter(|l| *l >= 0).map(|_| 0),
+            Op::Reduce { op: ReduceOp::ArgMax | ReduceOp::ArgMin, .. } => Some(0),
+            Op::Read { value, .. } => match self.graph.op(*value) {
+                Op::Input(_) => self.lowest(*value).map(|l| l.min(0)),
+                _ => self.lowest(*value).filter(|l| *l >= 0).map(|_| 0),
+            },
+            _ => None,
+        };
+        for p in &self.known {
+            // atom - c >= 0, with coefficient 1.
+            let constant = p.terms.get(&Vec::new()).copied().unwrap_or(0);
+            let single = p.terms.get(&vec![id]).copied() == Some(1) && p.terms.keys().all(|m| m.is_empty() || m == &vec![id]);
+            if single {
+                low = low.max(Some(-constant));
+            }
+        }
+        if self.positive.contains(&id) {
+            low = low.max(Some(1));
+        }
+        low
+    }
+
+    /// Divisor is at least 1: known, or a scalar of the call that can be required to be.
+    fn divisor(&mut self, id: NodeId, depth: usize) -> bool {
+        if self.lowest(id).is_some_and(|l| l >= 1) {
+            return true;
+        }
+        let p = Poly::of(self.graph, id).plus_const(-1);
+        if self.nonneg(&p, depth + 1) {
+            return true;
+        }
+        if self.graph.axes_of(id).is_empty() && self.host(id) && self.as_const(id).is_none() {
+            self.positive.push(id);
+            return true;
+        }
+        false
+    }
+
+    fn as_const(&self, id: NodeId) -> Option<i64> {
+        match self.graph.op(id) {
+            Op::Const(Scalar::Int(c)) => Some(*c),
+            _ => None,
+        }
+    }
+
+    fn host(&self, id: NodeId) -> bool {
+        match self.graph.op(id) {
+            Op::Extent(_) => true,
+            Op::Input(i) => self.graph.inputs.get(i.index()).is_some_and(|x| x.axes.is_empty()),
+            Op::Const(_) => true,
+            Op::Map { args, .. } => args.iter().all(|a| self.host(*a)),
+            _ => false,
+        }
+    }
+
+    /// Runs an attempt; positivity assumptions of a failed one are dropped.
+    fn attempt(&mut self, p: &Poly, depth: usize) -> bool {
+        let mark = self.positive.len();
+        let ok = self.nonneg(p, depth + 1);
+        if !ok {
+            self.positive.truncate(mark);
+        }
+        ok
+    }
+
+    fn nonneg(&mut self, p: &Poly, depth: usize) -> bool {
+        self.effort += 1;
+        if self.effort > EFFORT || depth > 24 || p.too_large() {
+            return false;
+        }
+        if let Some(c) = p.as_const() {
+            return c >= 0;
+        }
+        if self.plainly(p) {
+            return true;
+        }
+        for atom in self.order(p) {
+            if let Some((a, b)) = p.split(atom)
+                && self.eliminate(atom, &a, &b, p, depth)
+            {
+                return true;
+            }
+        }
+        if depth < 6 {
+            for known in self.known.clone() {
+                let rest = p.minus(&known);
+                if rest.terms.len() < p.terms.len() && self.attempt(&rest, depth + 4) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// All variable terms have non-negative coefficients over atoms that are non-negative.
+    fn plainly(&self, p: &Poly) -> bool {
+        let mut low = 0i128;
+        for (m, c) in &p.terms {
+            if m.is_empty() {
+                low = low.saturating_add(*c);
+                continue;
+            }
+            if *c < 0 {
+                return false;
+            }
+            let mut product = *c;
+            for atom in m {
+                match self.lowest(*atom) {
+                    Some(l) if l >= 0 => product = product.saturating_mul(l),
+                    _ => return false,
+                }
+            }
+            low = low.saturating_add(product);
+        }
+        low >= 0
+    }
+
+    /// Atoms to try: results of operations before indices before extents; later ones first.
+    fn order(&self, p: &Poly) -> Vec<NodeId> {
+        let mut atoms: Vec<NodeId> = p.terms.keys().flatten().copied().collect();
+        atoms.sort();
+        atoms.dedup();
+        let class = |id: &NodeId| match self.graph.op(*id) {
+            Op::Index(_) => 1,
+            Op::Extent(_) => 2,
+            _ => 0,
+        };
+        atoms.sort_by_key(|id| (class(id), std::cmp::Reverse(*id)));
+        // The first atom that can be eliminated decides in nearly all cases; a few more are tried.
+        atoms.truncate(3);
+        atoms
+    }
+
+    fn sign(&mut self, a: &Poly, depth: usize) -> Option<bool> {
+        if let Some(c) = a.as_const() {
+            return Some(c >= 0);
+        }
+        if self.attempt(a, depth) {
+            return Some(true);
+        }
+        self.attempt(&a.scaled(-1), depth).then_some(false)
+    }
+
+    /// `a * atom + b >= 0`
+    fn eliminate(&mut self, atom: NodeId, a: &Poly, b: &Poly, whole: &Poly, depth: usize) -> bool {
+        let graph = self.graph;
+        // Positions reported by an operator keep their range wherever they are read.
+        let mut op = graph.op(atom);
+        while let Op::Read { value, .. } = op {
+            op = match graph.op(*value) {
+                inner @ (Op::Read { .. } | Op::ArgSort { .. } | Op::List { .. } | Op::Rank { .. } | Op::TopK { .. }) => inner,
+                inner @ Op::Reduce { op: ReduceOp::ArgMax | ReduceOp::ArgMin, .. } => inner,
+                _ => break,
+            };
+        }
+        match op {
+            Op::Map { op, args } => {
+                let (op, args) = (*op, args.clone());
+                self.eliminate_map(op, &args, a, b, whole, depth)
+            }
+            Op::Index(axis) => {
+                let Some(rising) = self.sign(a, depth) else { return false };
+                if rising {
+                    return self.attempt(b, depth);
+                }
+                let Some(extent) = self.extent_poly(*axis) else { return false };
+                self.attempt(&a.times(&extent.plus_const(-1)).plus(b), depth)
+            }
+            Op::Extent(axis) => {
+                let Extent::Value(v) = graph.axis(*axis).extent else { return false };
+                let value = a.times(&Poly::of(graph, v)).plus(b);
+                if self.nonempty.contains(axis) {
+                    return self.attempt(&value, depth);
+                }
+                match self.sign(a, depth) {
+                    Some(true) => self.attempt(&value, depth) || self.attempt(b, depth),
+                    Some(false) => self.attempt(&value, depth) && self.attempt(b, depth),
+                    None => false,
+                }
+            }
+            Op::ArgSort { axes, .. } | Op::List { axes, .. } | Op::Rank { axes, .. } => self.position(axes, a, b, depth),
+            Op::Reduce { op: ReduceOp::ArgMax | ReduceOp::ArgMin, axes, .. } => self.position(axes, a, b, depth),
+            Op::Reduce { op: ReduceOp::Sum, axes, body, .. } if self.is_ones(*body) => self.at_most(axes, a, b, depth),
+            Op::Prefix { op: ReduceOp::Sum, axis, body, .. } if self.is_ones(*body) => self.at_most(&[*axis], a, b, depth),
+            Op::Input(i) => {
+                let Some(fact) = graph.inputs.get(i.index()).and_then(|x| x.fact) else { return false };
+                let bound = Poly::of(graph, fact.bound);
+                let (low, high) = match fact.cmp {
+                    FactCmp::Ge => (Some(bound), None),
+                    FactCmp::Gt => (Some(bound.plus_const(1)), None),
+                    FactCmp::Le => (None, Some(bound)),
+                    FactCmp::Lt => (None, Some(bound.plus_const(-1))),
+                    FactCmp::Eq => (Some(bound.clone()), Some(bound)),
+                    FactCmp::Ne => (None, None),
+                };
+                let end = match self.sign(a, depth) {
+                    Some(true) => low,
+                    Some(false) => high,
+                    None => None,
+                };
+                end.is_some_and(|e| self.attempt(&a.times(&e).plus(b), depth))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_ones(&self, body: NodeId) -> bool {
+        match self.graph.op(body) {
+            Op::Map { op: ScalarOp::Select, args } => self.as_const(args[1]) == Some(1) && self.as_const(args[2]) == Some(0),
+            _ => false,
+        }
+    }
+
+    /// An atom in `0 .. product of extents`.
+    fn position(&mut self, axes: &[AxisId], a: &Poly, b: &Poly, depth: usize) -> bool {
+        match self.sign(a, depth) {
+            Some(true) => self.attempt(b, depth),
+            Some(false) => {
+                let Some(size) = self.size(axes) else { return false };
+                self.attempt(&a.times(&size.plus_const(-1)).plus(b), depth)
+            }
+            None => false,
+        }
+    }
+
+    /// An atom in `0 ..= product of extents`.
+    fn at_most(&mut self, axes: &[AxisId], a: &Poly, b: &Poly, depth: usize) -> bool {
+        match self.sign(a, depth) {
+            Some(true) => self.attempt(b, depth),
+            Some(false) => self.size(axes).is_some_and(|size| self.attempt(&a.times(&size).plus(b), depth)),
+            None => false,
+        }
+    }
+
+    fn size(&self, axes: &[AxisId]) -> Option<Poly> {
+        let mut size = Poly::constant(1);
+        for axis in axes {
+            // The extent node where there is one; a position exists, so the declared value is exact.
+            let one = match self.graph.axis(*axis).extent {
+                Extent::Value(v) => Poly::of(self.graph, v),
+                Extent::Inputs => Poly::atom(self.extent_atom(*axis)?),
+            };
+            size = size.times(&one);
+        }
+        Some(size)
+    }
+
+    fn eliminate_map(&mut self, op: ScalarOp, args: &[NodeId], a: &Poly, b: &Poly, whole: &Poly, depth: usize) -> bool {
+        let poly = |s: &Self, i: usize| Poly::of(s.graph, args[i]);
+        match op {
+            ScalarOp::IntDiv | ScalarOp::CeilDiv => {
+                let Some(rising) = self.sign(a, depth) else { return false };
+                let mark = self.positive.len();
+                if !self.divisor(args[1], depth) {
+                    return false;
+                }
+                let (x, d) = (poly(self, 0), poly(self, 1));
+                // d * q lies between these two.
+                let (low, high) = if op == ScalarOp::IntDiv {
+                    (x.minus(&d).plus_const(1), x.clone())
+                } else {
+                    (x.clone(), x.plus(&d).plus_const(-1))
+                };
+                let end = if rising { low } else { high };
+                if let Some(k) = a.divided(&d)
+                    && self.attempt(&k.times(&end).plus(b), depth)
+                {
+                    return true;
+                }
+                // q is not negative when x is not.
+                if rising && self.attempt(b, depth) && self.attempt(&x, depth) {
+                    return true;
+                }
+                // p >= 0 exactly when d * p + d - 1 >= 0, for integers and d >= 1.
+                let scaled = a.times(&end).plus(&d.times(b)).plus(&d).plus_const(-1);
+                if self.attempt(&scaled, depth) {
+                    return true;
+                }
+                // q <= x when x is not negative.
+                if !rising && op == ScalarOp::IntDiv && self.attempt(&a.times(&x).plus(b), depth) && self.attempt(&x, depth) {
+                    return true;
+                }
+                self.positive.truncate(mark);
+                false
+            }
+            ScalarOp::Mod => {
+                let Some(rising) = self.sign(a, depth) else { return false };
+                let mark = self.positive.len();
+                if !self.divisor(args[1], depth) {
+                    return false;
+                }
+                let ok = if rising {
+                    self.attempt(b, depth)
+                } else {
+                    let (x, d) = (poly(self, 0), poly(self, 1));
+                    self.attempt(&a.times(&d.plus_const(-1)).plus(b), depth)
+                        || (self.attempt(&a.times(&x).plus(b), depth) && self.attempt(&x, depth))
+                };
+                if !ok {
+                    self.positive.truncate(mark);
+                }
+                ok
+            }
+            ScalarOp::Min | ScalarOp::Max => {
+                let (x, y) = (a.times(&poly(self, 0)).plus(b), a.times(&poly(self, 1)).plus(b));
+                match self.sign(a, depth) {
+                    // The smaller end may be either; the larger end is at least each.
+                    Some(rising) if rising == (op == ScalarOp::Max) => self.attempt(&x, depth) || self.attempt(&y, depth),
+                    Some(_) | None => self.attempt(&x, depth) && self.attempt(&y, depth),
+                }
+            }
+            ScalarOp::Select => {
+                let branch = |s: &mut Self, i: usize| {
+                    let known = s.known.len();
+                    s.assume(args[0], i == 2);
+                    let p = a.times(&Poly::of(s.graph, args[i])).plus(b);
+                    let ok = s.attempt(&p, depth);
+                    s.known.truncate(known);
+                    ok
+                };
+                branch(self, 1) && branch(self, 2)
+            }
+            ScalarOp::Abs => self.sign(a, depth) == Some(true) && {
+                let x = poly(self, 0);
+                self.attempt(b, depth) || self.attempt(&a.times(&x).plus(b), depth)
+            },
+            ScalarOp::Pow2Ceil | ScalarOp::CeilLog2 | ScalarOp::Shl => {
+                let atom = self.lowest_of(op, args);
+                let _ = whole;
+                match (self.sign(a, depth), atom) {
+                    (Some(true), Some(low)) => self.attempt(&a.scaled(low).plus(b), depth),
+                    (_, _) => false,
+                }
+            }
+            _ => false,
+        }
+    }
+
+    fn lowest_of(&self, op: ScalarOp, args: &[NodeId]) -> Option<i128> {
+        match op {
+            ScalarOp::Pow2Ceil => Some(1),
+            ScalarOp::CeilLog2 => Some(0),
+            ScalarOp::Shl => self.lowest(args[0]).filter(|l| *l >= 0),
+            _ => None,
+        }
+    }
+}

@@ -7,6 +7,7 @@ pub mod base;
 pub mod graph;
 pub mod interp;
 pub mod kernel;
+pub mod lower;
 pub mod ops;
 pub mod passes;
 pub mod reduce;

@@ -1,6 +1,7 @@
 //! What each lane does: structured scalar code that backends read. Knows nothing about the program it came from.
 
 pub mod builder;
+pub mod caps;
 pub mod ir;
 mod operands;
 pub mod plan;

@@ -3,6 +3,7 @@
 pub mod algebra;
 pub mod cost;
 pub mod error;
+pub mod legalize;
 pub mod order;
 pub mod partition;
 pub mod reads;

@@ -1,0 +1,77 @@
+//! The pipeline: a checked graph to kernels and a host plan.
+
+use crate::graph::Graph;
+use crate::kernel::caps::Caps;
+use crate::kernel::plan::Program;
+use crate::passes::algebra::{hoist_factors, sink_scales};
+use crate::passes::cost::Sizes;
+use crate::passes::legalize::legalize;
+use crate::passes::order::expand_order;
+use crate::passes::partition::{Partition, partition};
+use crate::passes::reads::push_reads;
+use crate::passes::rewrite::Work;
+use crate::passes::steps::Steps;
+use crate::passes::tile::{Extents, TileOptions, tile};
+use crate::tiles::TileProgram;
+use std::collections::BTreeSet;
+
+pub use crate::passes::error::CompileError;
+
+/// What a lowering needs to know besides the program.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Extents known now, by axis; only those of axes that tiles hold whole are used.
+    pub extents: Extents,
+    pub caps: Caps,
+    pub tile: TileOptions,
+}
+
+/// The IRs on the way, for `--emit` and `explain`.
+#[derive(Clone, Debug)]
+pub struct Stages {
+    pub graph: Graph,
+    pub partition: Partition,
+    pub tiles: TileProgram,
+    pub program: Program,
+}
+
+/// Lowers a graph to kernels for a target.
+///
+/// Errors: [`CompileError::NeedExtent`] when the extent of an axis must be known; [`CompileError::Unsupported`] for programs that
+/// no kernel form fits; [`CompileError::Bug`] when a pass broke an invariant.
+pub fn lower(graph: &Graph, options: &Options) -> Result<Program, CompileError> {
+    Ok(lower_stages(graph, options)?.program)
+}
+
+/// As `lower`, keeping every IR.
+pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileError> {
+    let work = Work { graph: graph.clone(), cuts: BTreeSet::new() };
+    // Order operations and prefixes become reductions and scans first: later passes know only those.
+    let work = expand_order(work);
+    // Index arithmetic meets the memory it addresses.
+    let work = push_reads(work);
+    // Cascades: factors that wait for other reductions leave their sums; then scales move onto the smaller operand.
+    let work = hoist_factors(work);
+    let work = sink_scales(work);
+    let steps = Steps::new(&work.graph);
+    let sizes = Sizes::new(&work.graph);
+    let partition = partition(&work, &steps, &sizes);
+    // Twins and order axes that passes added have no known extent of their own.
+    let mut extents = options.extents.clone();
+    complete(&work.graph, &mut extents);
+    let tiles = tile(&work, &steps, &sizes, &partition, &extents, &options.tile)?;
+    let program = legalize(tiles.clone(), &options.caps)?;
+    Ok(Stages { graph: work.graph, partition, tiles, program })
+}
+
+/// Extents of axes that passes added: they equal the extent of their twin.
+fn complete(graph: &Graph, extents: &mut Extents) {
+    extents.resize(graph.axes.len(), None);
+    for i in 0..graph.axes.len() {
+        if extents[i].is_none() {
+            if let Some(twin) = graph.axes[i].twin {
+                extents[i] = extents[twin.index()];
+            }
+        }
+    }
+}

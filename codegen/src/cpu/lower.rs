@@ -7,7 +7,7 @@ use super::{BACKEND, Helpers, memory};
 use crate::EmitError;
 use attnc_compiler::kernel::{self, Base, Inst, Kernel, Stmt, Storage};
 use attnc_compiler::ops::{DType, Scalar, ScalarOp};
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AbiParam, BlockArg, FuncRef, Function, InstBuilder, MemFlagsData, Signature, Value, types};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::JITModule;
@@ -220,12 +220,12 @@ impl Lowering<'_> {
         match ops::lower(&mut self.b, op, &operands) {
             Lowered::Value(value) => Ok(value),
             Lowered::Call(helper) => self.call(helper, &values),
-            Lowered::ExpDiff => {
-                let (minus, zero) = (self.b.ins().f32const(f32::NEG_INFINITY), self.b.ins().f32const(0.0));
-                let difference = self.b.ins().fsub(values[0], values[1]);
-                let power = self.call(&math::EXP, &[difference])?;
-                let gone = self.b.ins().fcmp(FloatCC::Equal, values[0], minus);
-                Ok(self.b.ins().select(gone, zero, power))
+            Lowered::Table(function) => {
+                let mut signature = self.module.make_signature();
+                signature.params.extend(values.iter().map(|_| AbiParam::new(types::F32)));
+                signature.returns.push(AbiParam::new(types::F32));
+                let call = self.call_table(function, signature, &values);
+                Ok(self.b.inst_results(call)[0])
             }
             Lowered::Never => Err(self.bug(format!("no code for `{}`", op.name()))),
         }
@@ -281,9 +281,15 @@ impl Lowering<'_> {
             values.push(value);
             signature.params.push(AbiParam::new(ty));
         }
+        self.call_table(function, signature, &values);
+        Ok(())
+    }
+
+    /// Calls the function whose pointer lies `function` bytes into the table.
+    fn call_table(&mut self, function: usize, signature: Signature, values: &[Value]) -> cranelift_codegen::ir::Inst {
+        let pointer = self.module.target_config().pointer_type();
         let signature = self.b.import_signature(signature);
         let callee = self.b.ins().load(pointer, pure_flags(), self.args.table, function as i32);
-        self.b.ins().call_indirect(signature, callee, &values);
-        Ok(())
+        self.b.ins().call_indirect(signature, callee, values)
     }
 }

@@ -1,14 +1,103 @@
-//! Scalar functions in Rust that generated code calls. They compute in f64 and round once, so they err by less than one ulp of f32.
+//! Exponentials as CLIF, on one f32 or four, and the few functions in Rust that generated code calls by name.
 
-use attnc_compiler::ops::erf;
-use cranelift_codegen::ir::{AbiParam, Signature, Type, types};
+use attnc_compiler::ops::{Scalar, ScalarOp};
+use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, Signature, Type, Value, types};
+use cranelift_frontend::FunctionBuilder;
 use cranelift_module::Module;
+
+/// log2(e) as a sum of two f32.
+const LOG2E: [f32; 2] = [1.442_695, 1.925_963e-8];
+
+/// Minimax polynomial of 2^r for |r| <= 0.5, highest coefficient first; relative error 1.7e-8 after rounding to f32.
+const POWER: [f32; 7] = [1.535_305_9e-4, 1.339_967_2e-3, 9.618_443_4e-3, 5.550_330_5e-2, 0.240_226_48, std::f32::consts::LN_2, 1.0];
+
+/// An f32 constant of type `ty`, F32 or a vector of it.
+pub(super) fn splat(b: &mut FunctionBuilder<'_>, ty: Type, x: f32) -> Value {
+    let x = b.ins().f32const(x);
+    if ty.is_vector() { b.ins().splat(ty, x) } else { x }
+}
+
+/// An i32 constant with the lanes of `ty`.
+fn splat_int(b: &mut FunctionBuilder<'_>, ty: Type, x: i64) -> Value {
+    let x = b.ins().iconst(types::I32, x);
+    if ty.is_vector() { b.ins().splat(ty.as_int(), x) } else { x }
+}
+
+/// `condition(x, y) ? a : b`, lane by lane; all of one type, F32 or a vector of it.
+pub(super) fn select(b: &mut FunctionBuilder<'_>, condition: FloatCC, x: Value, y: Value, a: Value, other: Value) -> Value {
+    let ty = b.func.dfg.value_type(a);
+    let is = b.ins().fcmp(condition, x, y);
+    if ty.is_vector() {
+        let mask = b.ins().bitcast(ty, MemFlagsData::new().with_endianness(cranelift_codegen::ir::Endianness::Little), is);
+        b.ins().bitselect(mask, a, other)
+    } else {
+        b.ins().select(is, a, other)
+    }
+}
+
+/// e to the power x for F32 or a vector of it, at most 2 ulp off, with 0, infinity, NaN and subnormal results as they should be.
+pub(super) fn exp(b: &mut FunctionBuilder<'_>, x: Value) -> Value {
+    let ty = b.func.dfg.value_type(x);
+    // Beyond these the result is 0 or infinite anyway; NaN passes both tests.
+    let (low, high) = (splat(b, ty, -160.0), splat(b, ty, 140.0));
+    let x = select(b, FloatCC::LessThan, x, low, low, x);
+    let x = select(b, FloatCC::GreaterThan, x, high, high, x);
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
+    let [major, minor, shift] = [LOG2E[0], LOG2E[1], 12_582_912.0].map(|c| splat(b, ty, c));
+    let shifted = b.ins().fma(x, major, shift);
+    let n = b.ins().fsub(shifted, shift);
+    let minus = b.ins().fneg(n);
+    let r = b.ins().fma(x, major, minus);
+    let r = b.ins().fma(x, minor, r);
+    let mut power = splat(b, ty, POWER[0]);
+    for c in &POWER[1..] {
+        let c = splat(b, ty, *c);
+        power = b.ins().fma(power, r, c);
+    }
+    // 2^n in two factors, because n may lie outside the exponents of f32 when the result does not.
+    let flags = MemFlagsData::new().with_endianness(cranelift_codegen::ir::Endianness::Little);
+    let int = ty.as_int();
+    let bits = b.ins().bitcast(int, flags, shifted);
+    let origin = splat_int(b, ty, i64::from(12_582_912f32.to_bits() as i32));
+    let n = b.ins().isub(bits, origin);
+    let bias = splat_int(b, ty, 127);
+    let (one, mantissa) = (b.ins().iconst(types::I32, 1), b.ins().iconst(types::I32, 23));
+    let half = b.ins().sshr(n, one);
+    let rest = b.ins().isub(n, half);
+    for exponent in [half, rest] {
+        let exponent = b.ins().iadd(exponent, bias);
+        let exponent = b.ins().ishl(exponent, mantissa);
+        let factor = b.ins().bitcast(ty, flags, exponent);
+        power = b.ins().fmul(power, factor);
+    }
+    power
+}
+
+/// `exp(x - m)`, and 0 where `x` is -inf.
+pub(super) fn exp_diff(b: &mut FunctionBuilder<'_>, x: Value, m: Value) -> Value {
+    let ty = b.func.dfg.value_type(x);
+    let difference = b.ins().fsub(x, m);
+    let power = exp(b, difference);
+    let (gone, zero) = (splat(b, ty, f32::NEG_INFINITY), splat(b, ty, 0.0));
+    select(b, FloatCC::Equal, x, gone, zero, power)
+}
+
+/// `1 / (1 + exp(-x))` by the exponential of -|x|, which does not overflow.
+pub(super) fn sigmoid(b: &mut FunctionBuilder<'_>, x: Value) -> Value {
+    let ty = b.func.dfg.value_type(x);
+    let (one, zero) = (splat(b, ty, 1.0), splat(b, ty, 0.0));
+    let size = b.ins().fabs(x);
+    let minus = b.ins().fneg(size);
+    let power = exp(b, minus);
+    let below = b.ins().fadd(one, power);
+    let above = select(b, FloatCC::LessThan, x, zero, power, one);
+    b.ins().fdiv(above, below)
+}
 
 /// A function by its type.
 #[derive(Clone, Copy)]
 pub(super) enum Pointer {
-    Real1(extern "C" fn(f32) -> f32),
-    Real2(extern "C" fn(f32, f32) -> f32),
     Int2(extern "C" fn(i64, i64) -> i64),
     /// Real to the bits of another format.
     Bits(extern "C" fn(f32) -> u32),
@@ -23,8 +112,6 @@ pub(super) struct Helper {
 impl Helper {
     pub fn address(&self) -> *const u8 {
         match self.pointer {
-            Pointer::Real1(f) => f as *const u8,
-            Pointer::Real2(f) => f as *const u8,
             Pointer::Int2(f) => f as *const u8,
             Pointer::Bits(f) => f as *const u8,
         }
@@ -32,8 +119,6 @@ impl Helper {
 
     pub fn signature(&self, module: &impl Module) -> Signature {
         let (args, result): (&[Type], Type) = match self.pointer {
-            Pointer::Real1(_) => (&[types::F32], types::F32),
-            Pointer::Real2(_) => (&[types::F32, types::F32], types::F32),
             Pointer::Int2(_) => (&[types::I64, types::I64], types::I64),
             Pointer::Bits(_) => (&[types::F32], types::I32),
         };
@@ -53,62 +138,11 @@ macro_rules! helpers {
 }
 
 helpers! {
-    EXP = Real1 exp,
-    LOG = Real1 log,
-    LOG1P = Real1 log1p,
-    TANH = Real1 tanh,
-    SIGMOID = Real1 sigmoid,
-    SOFTPLUS = Real1 softplus,
-    SIN = Real1 sin,
-    COS = Real1 cos,
-    ERF = Real1 erf_f32,
-    POW = Real2 pow,
     INT_POW = Int2 int_pow,
     TO_F16 = Bits to_f16,
 }
 
-extern "C" fn exp(x: f32) -> f32 {
-    f64::from(x).exp() as f32
-}
-
-extern "C" fn log(x: f32) -> f32 {
-    f64::from(x).ln() as f32
-}
-
-extern "C" fn log1p(x: f32) -> f32 {
-    f64::from(x).ln_1p() as f32
-}
-
-extern "C" fn tanh(x: f32) -> f32 {
-    f64::from(x).tanh() as f32
-}
-
-extern "C" fn sigmoid(x: f32) -> f32 {
-    (1.0 / (1.0 + (-f64::from(x)).exp())) as f32
-}
-
-extern "C" fn softplus(x: f32) -> f32 {
-    if x.is_nan() { x } else { (f64::from(x.max(0.0)) + (-f64::from(x.abs())).exp().ln_1p()) as f32 }
-}
-
-extern "C" fn sin(x: f32) -> f32 {
-    f64::from(x).sin() as f32
-}
-
-extern "C" fn cos(x: f32) -> f32 {
-    f64::from(x).cos() as f32
-}
-
-extern "C" fn erf_f32(x: f32) -> f32 {
-    erf(f64::from(x)) as f32
-}
-
-extern "C" fn pow(a: f32, b: f32) -> f32 {
-    f64::from(a).powf(f64::from(b)) as f32
-}
-
 extern "C" fn int_pow(a: i64, b: i64) -> i64 {
-    use attnc_compiler::ops::{Scalar, ScalarOp};
     match ScalarOp::Pow.eval(&[Scalar::Int(a), Scalar::Int(b)]) {
         Some(Scalar::Int(x)) => x,
         Some(Scalar::Bool(_) | Scalar::Real(_) | Scalar::Complex(..)) | None => 0,

@@ -1,10 +1,12 @@
 //! Scalar ops as CLIF. Int is i64, Real is f32, Bool is an i8 that holds 0 or 1.
 
 use super::math::{self, Helper};
+use super::micro::Table;
 use attnc_compiler::ops::{DType, ScalarOp};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
+use std::mem::offset_of;
 
 /// CLIF type of a dtype; `None` for Complex.
 pub(super) fn clif_type(dtype: DType) -> Option<Type> {
@@ -20,8 +22,8 @@ pub(super) fn clif_type(dtype: DType) -> Option<Type> {
 pub(super) enum Lowered {
     Value(Value),
     Call(&'static Helper),
-    /// `exp(a - b)`, and 0 where `a` is -inf.
-    ExpDiff,
+    /// A function of Reals whose pointer lies at this offset of the table.
+    Table(usize),
     /// Verified kernels hold no such op.
     Never,
 }
@@ -266,17 +268,17 @@ fn real(b: &mut FunctionBuilder<'_>, op: ScalarOp, _args: &[Operand], x: Value, 
         Le => b.ins().fcmp(FloatCC::LessThanOrEqual, x, y),
         ScalarOp::Eq => b.ins().fcmp(FloatCC::Equal, x, y),
         Ne => b.ins().fcmp(FloatCC::NotEqual, x, y),
-        Exp => return Lowered::Call(&math::EXP),
-        Log => return Lowered::Call(&math::LOG),
-        Log1p => return Lowered::Call(&math::LOG1P),
-        Tanh => return Lowered::Call(&math::TANH),
-        Sigmoid => return Lowered::Call(&math::SIGMOID),
-        Softplus => return Lowered::Call(&math::SOFTPLUS),
-        Sin => return Lowered::Call(&math::SIN),
-        Cos => return Lowered::Call(&math::COS),
-        Erf => return Lowered::Call(&math::ERF),
-        Pow => return Lowered::Call(&math::POW),
-        ExpDiff => return Lowered::ExpDiff,
+        Exp => math::exp(b, x),
+        ExpDiff => math::exp_diff(b, x, y),
+        Sigmoid => math::sigmoid(b, x),
+        Log => return Lowered::Table(offset_of!(Table, log1)),
+        Log1p => return Lowered::Table(offset_of!(Table, log1p1)),
+        Tanh => return Lowered::Table(offset_of!(Table, tanh1)),
+        Softplus => return Lowered::Table(offset_of!(Table, softplus1)),
+        Sin => return Lowered::Table(offset_of!(Table, sin1)),
+        Cos => return Lowered::Table(offset_of!(Table, cos1)),
+        Erf => return Lowered::Table(offset_of!(Table, erf1)),
+        Pow => return Lowered::Table(offset_of!(Table, pow1)),
         IntDiv | Mod | Xor | BitAnd | BitOr | Shl | Shr | CeilDiv | CeilLog2 | Pow2Ceil | And | Or | Not | Select | ToReal | ToComplex | Complex
         | Re | Im => return Lowered::Never,
     };

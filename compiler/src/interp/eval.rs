@@ -14,10 +14,6 @@ use std::rc::Rc;
 pub(super) type Env = u128;
 pub(super) const ROOT: Env = 1;
 
-/// Largest iteration space, in elements, that is computed in one go, and largest array that is computed whole although a loop
-/// asks for a part.
-pub(super) const LIMIT: usize = 1 << 19;
-
 /// Deepest recursion over the graph.
 const MAX_DEPTH: usize = 20_000;
 
@@ -45,6 +41,9 @@ pub(super) struct Eval<'a> {
     pub binding: &'a Binding,
     pub meter: Meter,
     pub frames: Vec<Frame>,
+    /// Largest iteration space, in elements, that is computed in one go, and largest array that is computed whole although a loop
+    /// asks for a part.
+    pub limit: usize,
     /// Scans whose steps are being processed.
     pub active: Vec<ScanId>,
     inputs: Vec<Option<View>>,
@@ -68,7 +67,7 @@ fn bits(env: Env) -> impl Iterator<Item = usize> {
 }
 
 impl<'a> Eval<'a> {
-    pub fn new(graph: &'a Graph, binding: &'a Binding, inputs: &BTreeMap<String, Array>) -> Result<Eval<'a>, InterpError> {
+    pub fn new(graph: &'a Graph, binding: &'a Binding, inputs: &BTreeMap<String, Array>, limit: usize) -> Result<Eval<'a>, InterpError> {
         let meter = Meter::default();
         let mut views = Vec::new();
         for (i, input) in graph.inputs.iter().enumerate() {
@@ -87,7 +86,7 @@ impl<'a> Eval<'a> {
             views.push(view);
         }
         let frames = vec![Frame::new(None, 0)];
-        Ok(Eval { graph, plan: Plan::new(graph), binding, meter, frames, active: vec![], inputs: views, depth: 0 })
+        Ok(Eval { graph, plan: Plan::new(graph), binding, meter, frames, limit, active: vec![], inputs: views, depth: 0 })
     }
 
     /// A node as a dense array over `axes` (over all its axes when the list is empty).
@@ -255,7 +254,7 @@ impl<'a> Eval<'a> {
             }
         }
         let whole = self.count(&self.free(node, steps)).unwrap_or(usize::MAX);
-        if whole <= LIMIT {
+        if whole <= self.limit {
             return steps;
         }
         let fixed = self.structural(node);
@@ -280,7 +279,7 @@ impl<'a> Eval<'a> {
             space.extend(self.sizes(axes));
         }
         let fixed = self.structural(node);
-        if self.count(&space).unwrap_or(usize::MAX) > LIMIT
+        if self.count(&space).unwrap_or(usize::MAX) > self.limit
             && let Some((axis, extent)) = free.iter().find(|(a, e)| *e > 1 && !fixed.contains(a)).copied()
         {
             let mut data = self.zeros(self.graph.dtype(node), &free)?;

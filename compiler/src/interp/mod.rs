@@ -44,6 +44,9 @@ pub enum InterpError {
 /// Stack of the interpreting thread: evaluation recurses over the graph, whose chains can be long.
 const STACK: usize = 512 << 20;
 
+/// Largest iteration space, in elements, that [`run`] computes in one go.
+pub const LIMIT: usize = 1 << 19;
+
 /// Evaluates all outputs.
 ///
 /// Shapes: `inputs` in the storage order of the graph's inputs; outputs likewise, every element written. Ints are taken for real
@@ -51,6 +54,17 @@ const STACK: usize = 512 << 20;
 /// Errors: everything that [`bind`] finds; data that does not match its shape or dtype; requirements on data that do not hold;
 /// programs beyond [`MAX_BYTES`]; graphs that `verify` would refuse.
 pub fn run(graph: &Graph, inputs: &BTreeMap<String, Array>, scalars: &BTreeMap<String, Scalar>) -> Result<BTreeMap<String, Array>, InterpError> {
+    run_within(graph, inputs, scalars, LIMIT)
+}
+
+/// As [`run`] with another limit on spaces computed in one go: small ones loop over everything. Results do not depend on it, except
+/// for the order of sums.
+pub fn run_within(
+    graph: &Graph,
+    inputs: &BTreeMap<String, Array>,
+    scalars: &BTreeMap<String, Scalar>,
+    limit: usize,
+) -> Result<BTreeMap<String, Array>, InterpError> {
     let shapes = inputs.iter().map(|(name, array)| (name.clone(), array.shape.clone())).collect();
     let binding = bind(graph, &shapes, scalars)?;
     for (i, input) in graph.inputs.iter().enumerate() {
@@ -66,13 +80,13 @@ pub fn run(graph: &Graph, inputs: &BTreeMap<String, Array>, scalars: &BTreeMap<S
     }
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("interp".into()).stack_size(STACK);
-        let handle = thread.spawn_scoped(scope, || outputs(graph, &binding, inputs)).map_err(|e| InterpError::Broken(e.to_string()))?;
+        let handle = thread.spawn_scoped(scope, || outputs(graph, &binding, inputs, limit)).map_err(|e| InterpError::Broken(e.to_string()))?;
         handle.join().unwrap_or_else(|_| Err(InterpError::Broken("the interpreter stopped".into())))
     })
 }
 
-fn outputs(graph: &Graph, binding: &Binding, inputs: &BTreeMap<String, Array>) -> Result<BTreeMap<String, Array>, InterpError> {
-    let mut eval = eval::Eval::new(graph, binding, inputs)?;
+fn outputs(graph: &Graph, binding: &Binding, inputs: &BTreeMap<String, Array>, limit: usize) -> Result<BTreeMap<String, Array>, InterpError> {
+    let mut eval = eval::Eval::new(graph, binding, inputs, limit)?;
     for require in graph.requires.iter().filter(|r| !is_host(graph, r.cond)) {
         let array = eval.output(require.cond, &[])?;
         if array.data != Data::Bool(vec![true; array.data.len()]) {

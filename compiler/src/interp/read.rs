@@ -6,8 +6,8 @@ use super::value::{Data, Dim, View};
 use crate::graph::{AxisId, NodeId, Op};
 use crate::ops::Scalar;
 
-/// A value larger than this, in elements, that is read at a single position is computed there alone, again for each position.
-const PULL: usize = 1 << 27;
+/// A value beyond this many times the limit of arrays that is read at a single position is computed there alone, again for each.
+const PULL: usize = 1 << 8;
 
 impl Eval<'_> {
     pub(super) fn read(&mut self, node: NodeId, value: NodeId, subs: &[(AxisId, NodeId)], env: Env) -> Result<View, InterpError> {
@@ -36,7 +36,7 @@ impl Eval<'_> {
             let history = history.ok_or_else(|| InterpError::Broken(format!("{value:?} names no result")))?;
             // The loop over steps binds the scan axis, which this read replaces; other loops bind theirs.
             self.localise(history, inner)
-        } else if self.count(&self.free(value, inner)).unwrap_or(usize::MAX) > PULL {
+        } else if self.count(&self.free(value, inner)).unwrap_or(usize::MAX) > self.limit.saturating_mul(PULL) {
             let frames = self.frames.len();
             for (axis, _, view, _) in &indices {
                 if let Some(at) = single(view) {

@@ -1,10 +1,10 @@
 //! Reductions and their prefix form.
 
 use super::InterpError;
-use super::eval::{Env, Eval, Frame, LIMIT, level};
+use super::eval::{Env, Eval, Frame, level};
 use super::value::{Data, View, Walk, dense, without};
-use crate::graph::{AxisId, NodeId, PrefixDir};
-use crate::ops::{DType, Scalar};
+use crate::graph::{AxisId, NodeId, Op, PrefixDir};
+use crate::ops::{DType, Scalar, ScalarOp};
 use crate::reduce::ReduceOp;
 
 /// Partial results over the free axes.
@@ -48,7 +48,7 @@ impl Eval<'_> {
     /// Adds all positions of `rest` to the partial results, looping over its first axis while the space is large.
     fn accumulate(&mut self, acc: &mut Acc, rest: &Rest, terms: (NodeId, Option<NodeId>), env: Env, flat: usize) -> Result<(), InterpError> {
         let space: Vec<(AxisId, usize)> = acc.free.iter().copied().chain(rest.iter().map(|r| (r.0, r.1))).collect();
-        if self.count(&space).unwrap_or(usize::MAX) > LIMIT
+        if self.count(&space).unwrap_or(usize::MAX) > self.limit
             && let Some(k) = rest.iter().position(|r| r.1 > 1)
         {
             let mut fewer = rest.clone();
@@ -60,11 +60,21 @@ impl Eval<'_> {
             }
             return Ok(());
         }
-        let body = self.eval(terms.0, env, level(env))?;
         let mask = match terms.1 {
             Some(mask) => Some(self.eval(mask, env, level(env))?),
             None => None,
         };
+        if let (Op::Map { op: ScalarOp::Mul, args }, ReduceOp::Sum) = (self.graph.op(terms.0), acc.op)
+            && let [a, b] = args[..]
+            && self.plan.users[terms.0.index()] == 1
+            && self.graph.dtype(terms.0) == DType::Real
+            && self.plan.open(terms.0).iter().all(|s| self.step_frame(*s, env).is_some())
+        {
+            // Sums of products are most of the work; their products need not exist as an array.
+            let (a, b) = (self.eval(a, env, level(env))?, self.eval(b, env, level(env))?);
+            return acc.contract(rest, &a, &b, mask.as_ref());
+        }
+        let body = self.eval(terms.0, env, level(env))?;
         acc.add(rest, &body, mask.as_ref(), flat)
     }
 
@@ -165,17 +175,49 @@ fn better_int(op: ReduceOp, a: i64, b: i64) -> bool {
 }
 
 impl Acc {
+    /// Adds the products of two real views where the mask holds.
+    fn contract(&mut self, rest: &Rest, a: &View, b: &View, mask: Option<&View>) -> Result<(), InterpError> {
+        let (Data::Real(acc), Data::Real(x), Data::Real(y)) = (&mut self.data, a.data(), b.data()) else {
+            return Err(InterpError::Broken("a sum of products is not real".into()));
+        };
+        let m = mask_of(mask)?;
+        let mask_stride = |axis: AxisId| mask.map_or(0, |v| v.stride(axis));
+        let own = dense(&self.free);
+        let mut loops: Vec<(AxisId, usize, usize)> = own.iter().map(|d| (d.axis, d.extent, d.stride)).collect();
+        loops.extend(rest.iter().map(|(axis, extent, _)| (*axis, *extent, 0)));
+        loops.sort_by_key(|l| l.0);
+        // The innermost loop should be long, walk memory in order, and stay on one element of the mask.
+        let merit = |l: &(AxisId, usize, usize)| {
+            let unit = usize::from(l.2 <= 1) + usize::from(a.stride(l.0) <= 1) + usize::from(b.stride(l.0) <= 1);
+            (unit + 2 * usize::from(mask_stride(l.0) == 0), l.1)
+        };
+        if let Some(k) = (0..loops.len()).filter(|k| loops[*k].1 > 1).max_by_key(|k| merit(&loops[*k])) {
+            let last = loops.remove(k);
+            loops.push(last);
+        }
+        let rows = loops.iter().map(|l| (l.1, [l.2, a.stride(l.0), b.stride(l.0), mask_stride(l.0)]));
+        let walk = Walk::from_strides(rows, [0, a.offset, b.offset, mask.map_or(0, |v| v.offset)]);
+        let (len, [s, t, u, w]) = (walk.len, walk.inner);
+        walk.rows(|[o, p, q, g]| match (m, s, t, u) {
+            (Some(m), ..) if w != 0 => {
+                (0..len).filter(|k| m[g + k * w]).for_each(|k| acc[o + k * s] += x[p + k * t] * y[q + k * u]);
+            }
+            (Some(m), ..) if !m[g] => {}
+            (_, 0, 1, 1) => acc[o] += dot(&x[p..p + len], &y[q..q + len]),
+            (_, 1, 1, 0) => acc[o..o + len].iter_mut().zip(&x[p..p + len]).for_each(|(r, a)| *r += a * y[q]),
+            (_, 1, 0, 1) => acc[o..o + len].iter_mut().zip(&y[q..q + len]).for_each(|(r, b)| *r += x[p] * b),
+            _ => (0..len).for_each(|k| acc[o + k * s] += x[p + k * t] * y[q + k * u]),
+        });
+        Ok(())
+    }
+
     fn add(&mut self, rest: &Rest, body: &View, mask: Option<&View>, flat: usize) -> Result<(), InterpError> {
         // In order of axes, so that dense bodies are walked as they lie.
         let own = dense(&self.free);
         let mut loops: Vec<(AxisId, usize, usize, usize)> = own.iter().map(|d| (d.axis, d.extent, d.stride, 0)).collect();
         loops.extend(rest.iter().map(|(axis, extent, weight)| (*axis, *extent, 0, *weight)));
         loops.sort_by_key(|l| l.0);
-        let m = match mask.map(View::data) {
-            None => None,
-            Some(Data::Bool(m)) => Some(m.as_slice()),
-            Some(_) => return Err(InterpError::Broken("a mask is not a bool".into())),
-        };
+        let m = mask_of(mask)?;
         let mask_stride = |a: AxisId| mask.map_or(0, |v| v.stride(a));
         let start = [0, body.offset, mask.map_or(0, |v| v.offset), flat];
         let walk = Walk::from_strides(loops.iter().map(|l| (l.1, [l.2, body.stride(l.0), mask_stride(l.0), l.3])), start);
@@ -196,6 +238,25 @@ impl Acc {
         }
         Ok(())
     }
+}
+
+fn mask_of(mask: Option<&View>) -> Result<Option<&[bool]>, InterpError> {
+    match mask.map(View::data) {
+        None => Ok(None),
+        Some(Data::Bool(m)) => Ok(Some(m.as_slice())),
+        Some(_) => Err(InterpError::Broken("a mask is not a bool".into())),
+    }
+}
+
+/// Sum of products in eight lanes.
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    let (head, tail) = (x.chunks_exact(8), x.chunks_exact(8).remainder());
+    let rest: f64 = tail.iter().zip(&y[x.len() - tail.len()..]).map(|(a, b)| a * b).sum();
+    let mut lanes = [0.0f64; 8];
+    for (a, b) in head.zip(y.chunks_exact(8)) {
+        (0..8).for_each(|k| lanes[k] += a[k] * b[k]);
+    }
+    lanes.iter().sum::<f64>() + rest
 }
 
 fn fold<T: Copy>(acc: &mut [T], x: &[T], mask: Option<&[bool]>, walk: &Walk<4>, f: impl Fn(T, T) -> T) {

@@ -7,8 +7,8 @@ use crate::graph::{AxisId, NodeId, ScanId};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-/// Largest record, in elements, that is kept for all positions of enclosing loops at once.
-const WHOLE: usize = 1 << 27;
+/// A record is kept for all positions of enclosing loops at once up to this many times the limit of other arrays.
+const WHOLE: usize = 1 << 8;
 
 /// What a finished scan leaves.
 pub(super) struct Done {
@@ -71,7 +71,7 @@ impl Eval<'_> {
             self.count(&self.sizes(&axes)).unwrap_or(usize::MAX)
         });
         let total = sizes.chain(states).fold(0usize, usize::saturating_add);
-        if total <= WHOLE { steps } else { steps | loops }
+        if total <= self.limit.saturating_mul(WHOLE) { steps } else { steps | loops }
     }
 
     fn run_scan(&mut self, scan: ScanId, env: Env) -> Result<Done, InterpError> {

@@ -99,6 +99,11 @@ impl B {
         assert_eq!(verify::verify(&self.graph), vec![]);
         let out = run(&self.graph, &self.inputs, &self.scalars).unwrap().remove("o").unwrap();
         assert_eq!(out.data.len(), out.shape.iter().product::<usize>());
+        // The same with a loop over everything that can be looped over.
+        let large = self.inputs.values().any(|a| a.data.len() > 1000);
+        let limit = if large { 4000 } else { 1 };
+        let looped = run_within(&self.graph, &self.inputs, &self.scalars, limit).unwrap().remove("o").unwrap();
+        assert_eq!(format!("{looped:?}"), format!("{out:?}"));
         out.data
     }
 }

@@ -109,6 +109,12 @@ pub fn real_too_large(span: Span) -> Diagnostic {
         .help("infinity is written `inf`")
 }
 
+pub fn comment_for_division(span: Span) -> Diagnostic {
+    Diagnostic::warning("A0114", "this is a comment, not a division")
+        .label(span, "`//` starts a comment")
+        .help("division rounded down is `div`; `/` divides real numbers")
+}
+
 pub fn unknown_type(name: &Ident) -> Diagnostic {
     let d = Diagnostic::error("A0118", format!("there is no type `{}`", name.name)).label(name.span, "expected a type");
     d.help(match name.name.as_str() {
@@ -189,9 +195,13 @@ pub fn location(e: &Error) -> usize {
     }
 }
 
-/// Whether an error of the parser is news: bad characters were reported by the filter.
+/// Whether an error of the parser is news: the filter has reported bad characters and braces that it had to add.
 pub fn is_fresh(e: &Error) -> bool {
-    !matches!(e, ParseError::UnrecognizedToken { token: (_, Token::Bad, _), .. })
+    match e {
+        ParseError::UnrecognizedToken { token: (_, Token::Bad, _), .. } => false,
+        ParseError::UnrecognizedToken { token: (l, Token::RBrace, r), .. } => l < r,
+        _ => true,
+    }
 }
 
 /// Text for an error of the parser, given all tokens `before` it.

@@ -63,6 +63,11 @@ pub const TEXTS: &[(&str, &str)] = &[
          Nothing is changed in place, so there is no `+=`: a state goes on by `S' = S + x`.\n\
          Whole-number division is `div`; `/` always divides real numbers; `//` starts a comment.",
     ),
+    (
+        "A0114",
+        "A warning: `h * G // H` ends at `//`, the rest is a comment. Whole-number division, rounded down, is `div`: `h * G div H`. When a\n\
+         comment is meant, say more in it than a number or the extent of an axis.",
+    ),
     ("A0116", "A file had more than 100 syntax errors. Mend the first ones; the others are often their consequence."),
     ("A0117", "`import` is kept for later. One file is one program; functions of the prelude can be used without any declaration."),
     (

@@ -59,9 +59,18 @@ pub fn filter(text: &str, id: SourceId) -> Filtered {
     let mut docs: Vec<String> = Vec::new();
     let mut raw = Vec::new();
     let mut found = HashMap::new();
+    let mut diagnostics = errors::Report::default();
     for (start, token, end) in lex(text) {
         match token {
-            Token::Comment => {}
+            Token::Comment => {
+                if let Some(&(_, before, before_end)) = raw.last()
+                    && Token::ends_operand(before)
+                    && !text[before_end..start].contains('\n')
+                    && is_divisor(&text[start + 2..end])
+                {
+                    diagnostics.push(errors::comment_for_division(Span::new(id, start, end)));
+                }
+            }
             Token::Doc => {
                 let line = text[start + 3..end].trim_end();
                 docs.push(line.strip_prefix(' ').unwrap_or(line).to_string());
@@ -77,7 +86,7 @@ pub fn filter(text: &str, id: SourceId) -> Filtered {
             }
         }
     }
-    let out = Filtered { tokens: Vec::with_capacity(raw.len() * 5 / 4), docs: found, diagnostics: errors::Report::default() };
+    let out = Filtered { tokens: Vec::with_capacity(raw.len() * 5 / 4), docs: found, diagnostics };
     let mut filter = Filter {
         text,
         id,
@@ -96,6 +105,13 @@ pub fn filter(text: &str, id: SourceId) -> Filtered {
     };
     filter.run();
     filter.out
+}
+
+/// Whether a comment looks like the right side of a division: one number or one extent.
+fn is_divisor(comment: &str) -> bool {
+    let word = comment.trim();
+    let number = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+    number || word.len() == 1 && word.bytes().all(|b| b.is_ascii_uppercase())
 }
 
 impl Filter<'_> {
@@ -167,10 +183,8 @@ impl Filter<'_> {
         self.tokens_in_statement += 1;
         match token {
             Token::LParen | Token::LBracket => self.waiting.push(0),
-            Token::RParen | Token::RBracket => {
-                if self.waiting.len() > 1 {
-                    self.waiting_sum -= self.waiting.pop().unwrap_or(0);
-                }
+            Token::RParen | Token::RBracket if self.waiting.len() > 1 => {
+                self.waiting_sum -= self.waiting.pop().unwrap_or(0);
             }
             Token::Comma => {
                 if let Some(top) = self.waiting.last_mut() {
@@ -178,12 +192,11 @@ impl Filter<'_> {
                     *top = 0;
                 }
             }
+            Token::Minus if self.previous.is_some_and(Token::ends_operand) => {}
             Token::If | Token::Reduce | Token::Not | Token::Minus | Token::Caret => {
-                if token != Token::Minus || !self.previous.is_some_and(Token::ends_operand) {
-                    self.waiting_sum += 1;
-                    if let Some(top) = self.waiting.last_mut() {
-                        *top += 1;
-                    }
+                self.waiting_sum += 1;
+                if let Some(top) = self.waiting.last_mut() {
+                    *top += 1;
                 }
             }
             _ => {}

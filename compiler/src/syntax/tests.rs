@@ -190,6 +190,8 @@ fn one_error_per_cause() {
         ("kernel k(q: [t]) -> (o: [t]) { let y = f(q[t = 3] o = y }", "A0119"),
         ("kernel k(q: [t]) -> (o: [t]) { o = f(q, axis = 3) }", "A0101"),
         ("kernel k(q: [t]) -> (o: [t]) { o += 3 }", "A0113"),
+        ("kernel k(q: [t]) -> (o: [t]) { o = f(q + ", "A0108"),
+        ("kernel k(q: [t]) -> (o: [t]) { let g = h * G // H\n o = q }", "A0114"),
         ("kernel k(q: [t]) -> (o: [t]) { if q > 0 then 1 else 2 }", "A0101"),
     ];
     for (text, code) in table {
@@ -233,6 +235,11 @@ fn depth_is_bounded() {
     assert_eq!(codes(&diagnostics), ["A0106"]);
     let (_, diagnostics) = parse(&" ".repeat(MAX_SOURCE + 1), SourceId::User);
     assert_eq!(codes(&diagnostics), ["A0107"]);
+    // up to the limit all is well, at the bottom of the deepest blocks too; chains print with parentheses, which are levels as well
+    let most = usize::from(MAX_DEPTH) - 2;
+    let deep = format!("let a = {}b{} let c = {} let d = {} sum[t] e where f", "(".repeat(most), ")".repeat(most), vec!["d"; most / 2].join("+"), "not ".repeat(most / 2 - 3));
+    let text = format!("kernel k(q: [t]) -> (o: [t]) {{ {} {deep} {} }}", "scan t { ".repeat(60), "}".repeat(60));
+    assert_stable(&text);
     // wide is fine
     assert!(parse(&wrap(format!("f({})", "a^2, -b, ".repeat(2000))), SourceId::User).1.is_empty());
 }

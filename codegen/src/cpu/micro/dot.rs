@@ -61,14 +61,16 @@ pub(super) unsafe fn dot<S: Simd>(m: usize, n: usize, k: usize, a: In, b: In, c:
 
 #[inline(always)]
 unsafe fn oriented<S: Simd>(m: usize, n: usize, k: usize, a: In, b: In, c: Out, add: bool) {
+    // Adding up lanes at the end costs as much as packing where there are about `k / 24` rows.
+    if b.row == 1 && a.col == 1 && (b.col != 1 || n == 1) && m <= (k / 24).clamp(1, 8) {
+        return along_k::<S>(m, n, k, a, b, c, add);
+    }
     if b.col == 1 || n == 1 {
         // Rows of `b` a multiple of 4 KiB apart share a few L1 sets; copying pays once enough rows of `a` reuse the panel.
         let crowded = b.row % 1024 == 0 && m >= 4 * S::MR && k > 8;
         if !crowded {
             return direct::<S>(m, n, k, a, b, c, add);
         }
-    } else if b.row == 1 && a.col == 1 && m <= (k / 16).clamp(1, 8) {
-        return along_k::<S>(m, n, k, a, b, c, add);
     }
     packed::<S>(m, n, k, a, b, c, add);
 }

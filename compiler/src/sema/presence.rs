@@ -51,7 +51,8 @@ impl<'a> Elab<'a> {
 
     /// One condition for the arm taken by `if`.
     pub(super) fn arm_conds(&mut self, c: NodeId, x: &[NodeId], y: &[NodeId], span: Span) -> Res<Option<NodeId>> {
-        let (x, y) = (self.all_of(x, span)?, self.all_of(y, span)?);
+        let (x, y) = (self.discharge(x, c, false, span)?, self.discharge(y, c, true, span)?);
+        let (x, y) = (self.all_of(&x, span)?, self.all_of(&y, span)?);
         Ok(match (x, y) {
             (None, None) => None,
             (Some(x), None) if x == c => None,
@@ -94,6 +95,10 @@ impl<'a> Elab<'a> {
                 let span = self.cond_spans.get(cond).copied().unwrap_or(at);
                 let text = self.text(span);
                 self.require_unless_empty(*cond, over, text, span)?;
+            } else if let Some(check) = self.for_all(*cond, at)? {
+                let span = self.cond_spans.get(cond).copied().or_else(|| self.cond_origin(*cond)).unwrap_or(at);
+                let text = format!("`{}` is within range", self.text(span));
+                self.require_unless_empty(check, over, text, span)?;
             } else {
                 open.push(*cond);
             }

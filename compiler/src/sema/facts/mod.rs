@@ -31,19 +31,15 @@ impl<'a> Elab<'a> {
             self.extent(*known, span)?;
         }
         let verdict = self.prove_range(axis, index);
-        for divisor in &verdict.positive {
-            let zero = self.int(0, span)?;
-            let cond = self.map(ScalarOp::Lt, vec![zero, *divisor], span)?;
-            let text = format!("{} > 0", self.scalar_text(*divisor));
-            self.require_unless_empty(cond, &over, text, span)?;
-        }
+        self.require_positive(&verdict.positive, &over, span)?;
         if verdict.low && verdict.high {
             if !verdict.nonempty {
                 return Ok(None);
             }
             let (zero, extent) = (self.int(0, span)?, self.extent(axis, span)?);
             let cond = self.map(ScalarOp::Lt, vec![zero, extent], span)?;
-            if over.is_empty() {
+            let fixed = self.as_const(index).is_some() && self.unguarded(self.origin(axis));
+            if over.is_empty() && !fixed {
                 return Ok(Some(cond));
             }
             let text = format!("len({}) > 0", self.axis_name(axis));
@@ -74,6 +70,17 @@ impl<'a> Elab<'a> {
             });
         }
         Ok(cond)
+    }
+
+    /// Divisors that a proof took for positive.
+    fn require_positive(&mut self, divisors: &[NodeId], over: &[AxisId], span: Span) -> Res<()> {
+        for divisor in divisors {
+            let zero = self.int(0, span)?;
+            let cond = self.map(ScalarOp::Lt, vec![zero, *divisor], span)?;
+            let text = format!("{} > 0", self.scalar_text(*divisor));
+            self.require_unless_empty(cond, over, text, span)?;
+        }
+        Ok(())
     }
 
     /// A scalar as the reader knows it.
@@ -148,7 +155,67 @@ impl<'a> Elab<'a> {
         if !self.rises(index, &mut seen) || self.speaks_of(index, target) {
             return false;
         }
+        self.unguarded(target)
+    }
+
+    /// No guard around the read speaks of the extent of the axis.
+    fn unguarded(&self, target: AxisId) -> bool {
         self.guards.iter().all(|g| g.cond.is_some_and(|c| !self.names_extent(c, target)))
+    }
+
+    /// Conditions without those that hold wherever `c` holds (or does not, when `negated`), under the guards around.
+    pub(super) fn discharge(&mut self, conds: &[NodeId], c: NodeId, negated: bool, span: Span) -> Res<Vec<NodeId>> {
+        let mut out = Vec::new();
+        for cond in conds {
+            let over: AxisSet = self.graph.axes_of(*cond).union(self.graph.axes_of(c)).copied().collect();
+            let mut prover = self.prover(&over);
+            prover.assume(c, negated);
+            let (holds, positive) = (prover.holds(*cond), std::mem::take(&mut prover.positive));
+            if holds {
+                let over: Vec<AxisId> = over.into_iter().collect();
+                self.require_positive(&positive, &over, span)?;
+            } else {
+                out.push(*cond);
+            }
+        }
+        Ok(out)
+    }
+
+    /// A check at the call under which the condition holds at every position; `None` where there is no exact one, or where it
+    /// would never hold. For places that need a value and would otherwise be refused.
+    pub(super) fn for_all(&mut self, cond: NodeId, span: Span) -> Res<Option<NodeId>> {
+        if self.graph.axes_of(cond).is_empty() {
+            return Ok(Some(cond).filter(|c| self.host_scalar(*c)));
+        }
+        let Op::Map { op, args } = self.graph.op(cond).clone() else { return Ok(None) };
+        match op {
+            ScalarOp::And | ScalarOp::Select => {
+                let parts = if op == ScalarOp::And { [args[0], args[1]] } else { [args[1], args[2]] };
+                let (Some(x), Some(y)) = (self.for_all(parts[0], span)?, self.for_all(parts[1], span)?) else { return Ok(None) };
+                Ok(Some(self.and(x, y, span)?))
+            }
+            ScalarOp::Or => {
+                // One side for all positions is enough; the conditions of arms stand on the right.
+                for part in [args[1], args[0]] {
+                    if let Some(x) = self.for_all(part, span)? {
+                        return Ok(Some(x));
+                    }
+                }
+                Ok(None)
+            }
+            ScalarOp::Lt if self.graph.dtype(args[0]) == DType::Int && self.host_scalar(args[1]) => {
+                let (index, bound) = (args[0], args[1]);
+                let own: Vec<AxisId> = self.graph.axes_of(index).iter().copied().collect();
+                let itself = matches!(self.graph.op(bound), Op::Extent(a) if own.iter().any(|o| self.origin(*o) == self.origin(*a)));
+                if itself || !self.rises(index, &mut HashSet::new()) {
+                    return Ok(None);
+                }
+                let Some(high) = self.upper_bound(index, span)? else { return Ok(None) };
+                let refuted = self.prover(&own.into_iter().collect()).at_most(bound, high);
+                if refuted { Ok(None) } else { Ok(Some(self.map(ScalarOp::Lt, vec![high, bound], span)?)) }
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Whether the index is a rising function of index atoms, each of which occurs once, and of scalars of the call.

@@ -95,6 +95,21 @@ impl Poly {
         Some((a, b))
     }
 
+    /// The polynomial with `value` for the atom, in all powers.
+    pub fn replaced(&self, atom: NodeId, value: &Poly) -> Poly {
+        let mut out = Poly::default();
+        for (m, c) in &self.terms {
+            let power = m.iter().filter(|x| **x == atom).count();
+            let mut term = Poly::default();
+            term.put(m.iter().copied().filter(|x| *x != atom).collect(), *c);
+            for _ in 0..power {
+                term = term.times(value);
+            }
+            out = out.plus(&term);
+        }
+        out
+    }
+
     /// `self / by` when every term is divisible; `by` must be one term.
     pub fn divided(&self, by: &Poly) -> Option<Poly> {
         let (m, c) = by.terms.iter().next().filter(|_| by.terms.len() == 1)?;

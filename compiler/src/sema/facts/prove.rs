@@ -102,7 +102,16 @@ impl<'g> Prover<'g> {
                 let gap = high.minus(&low).plus_const(if strict { -1 } else { 0 });
                 self.know(gap);
             }
-            ScalarOp::Eq if !negated && int(self, args[0]) => {
+            ScalarOp::Eq | ScalarOp::Ne if negated == (op == ScalarOp::Eq) && int(self, args[0]) => {
+                // Different, and one way round is known: so strictly apart.
+                let gap = Poly::of(self.graph, args[0]).minus(&Poly::of(self.graph, args[1]));
+                for way in [gap.clone(), gap.scaled(-1)] {
+                    if self.plainly(&self.normal(&way)) || self.known.contains(&way) {
+                        self.know(way.plus_const(-1));
+                    }
+                }
+            }
+            ScalarOp::Eq | ScalarOp::Ne if int(self, args[0]) => {
                 let gap = Poly::of(self.graph, args[0]).minus(&Poly::of(self.graph, args[1]));
                 self.know(gap.scaled(-1));
                 self.know(gap);
@@ -133,8 +142,70 @@ impl<'g> Prover<'g> {
         self.goal(Poly::of(self.graph, b).minus(&Poly::of(self.graph, a)).plus_const(-1))
     }
 
+    /// Extents of axes that have a position are what they were declared as.
+    fn normal(&self, p: &Poly) -> Poly {
+        let mut p = p.clone();
+        for _ in 0..8 {
+            let next = p.terms.keys().flatten().find_map(|id| match self.graph.op(*id) {
+                Op::Extent(a) if self.nonempty.contains(a) => match self.graph.axis(*a).extent {
+                    Extent::Value(v) => Some((*id, v)),
+                    Extent::Inputs => None,
+                },
+                _ => None,
+            });
+            let Some((atom, value)) = next else { break };
+            p = p.replaced(atom, &Poly::of(self.graph, value));
+            if p.too_large() {
+                break;
+            }
+        }
+        p
+    }
+
+    /// A Bool over ints that holds wherever the assumptions do.
+    pub fn holds(&mut self, cond: NodeId) -> bool {
+        let Op::Map { op, args } = self.graph.op(cond) else {
+            return matches!(self.graph.op(cond), Op::Const(Scalar::Bool(true)));
+        };
+        let (op, args) = (*op, args.clone());
+        let ints = self.graph.dtype(args[0]) == DType::Int;
+        match op {
+            ScalarOp::And => self.holds(args[0]) && self.holds(args[1]),
+            ScalarOp::Or => {
+                let known = self.known.len();
+                if self.holds(args[0]) {
+                    return true;
+                }
+                self.assume(args[0], true);
+                let ok = self.holds(args[1]);
+                self.known.truncate(known);
+                ok
+            }
+            ScalarOp::Select => {
+                let known = self.known.len();
+                self.assume(args[0], false);
+                let first = self.holds(args[1]);
+                self.known.truncate(known);
+                self.assume(args[0], true);
+                let second = first && self.holds(args[2]);
+                self.known.truncate(known);
+                second
+            }
+            ScalarOp::Lt if ints => self.less(args[0], args[1]),
+            ScalarOp::Le if ints => self.goal(Poly::of(self.graph, args[1]).minus(&Poly::of(self.graph, args[0]))),
+            _ => false,
+        }
+    }
+
+    /// `a <= b`
+    pub fn at_most(&mut self, a: NodeId, b: NodeId) -> bool {
+        self.goal(Poly::of(self.graph, b).minus(&Poly::of(self.graph, a)))
+    }
+
     fn goal(&mut self, p: Poly) -> bool {
         self.effort = 0;
+        let p = self.normal(&p);
+        self.known = self.known.iter().map(|k| self.normal(k)).collect();
         let mark = self.positive.len();
         let ok = self.nonneg(&p, 0);
         if !ok {
@@ -305,10 +376,16 @@ impl<'g> Prover<'g> {
         let mut atoms: Vec<NodeId> = p.terms.keys().flatten().copied().collect();
         atoms.sort();
         atoms.dedup();
+        // An index that occurs inside other atoms goes after them.
+        let inside: Vec<AxisId> = atoms
+            .iter()
+            .filter(|id| !matches!(self.graph.op(**id), Op::Index(_)))
+            .flat_map(|id| self.graph.axes_of(*id).iter().copied())
+            .collect();
         let class = |id: &NodeId| match self.graph.op(*id) {
-            Op::Index(_) => 1,
-            Op::Extent(_) => 2,
-            _ => 0,
+            Op::Index(a) => if inside.contains(a) { 2 } else { 0 },
+            Op::Extent(_) => 3,
+            _ => 1,
         };
         atoms.sort_by_key(|id| (class(id), std::cmp::Reverse(*id)));
         // The first atom that can be eliminated decides in nearly all cases; a few more are tried.
@@ -349,6 +426,7 @@ impl<'g> Prover<'g> {
                     return self.attempt(b, depth);
                 }
                 let Some(extent) = self.extent_poly(*axis) else { return false };
+                let extent = self.normal(&extent);
                 self.attempt(&a.times(&extent.plus_const(-1)).plus(b), depth)
             }
             Op::Extent(axis) => {
@@ -365,8 +443,8 @@ impl<'g> Prover<'g> {
             }
             Op::ArgSort { axes, .. } | Op::List { axes, .. } | Op::Rank { axes, .. } => self.position(axes, a, b, depth),
             Op::Reduce { op: ReduceOp::ArgMax | ReduceOp::ArgMin, axes, .. } => self.position(axes, a, b, depth),
-            Op::Reduce { op: ReduceOp::Sum, axes, body, .. } if self.is_ones(*body) => self.at_most(axes, a, b, depth),
-            Op::Prefix { op: ReduceOp::Sum, axis, body, .. } if self.is_ones(*body) => self.at_most(&[*axis], a, b, depth),
+            Op::Reduce { op: ReduceOp::Sum, axes, body, .. } if self.is_ones(*body) => self.tally(axes, a, b, depth),
+            Op::Prefix { op: ReduceOp::Sum, axis, body, .. } if self.is_ones(*body) => self.tally(&[*axis], a, b, depth),
             Op::Input(i) => {
                 let Some(fact) = graph.inputs.get(i.index()).and_then(|x| x.fact) else { return false };
                 let bound = Poly::of(graph, fact.bound);
@@ -409,7 +487,7 @@ impl<'g> Prover<'g> {
     }
 
     /// An atom in `0 ..= product of extents`.
-    fn at_most(&mut self, axes: &[AxisId], a: &Poly, b: &Poly, depth: usize) -> bool {
+    fn tally(&mut self, axes: &[AxisId], a: &Poly, b: &Poly, depth: usize) -> bool {
         match self.sign(a, depth) {
             Some(true) => self.attempt(b, depth),
             Some(false) => self.size(axes).is_some_and(|size| self.attempt(&a.times(&size).plus(b), depth)),
@@ -427,7 +505,7 @@ impl<'g> Prover<'g> {
             };
             size = size.times(&one);
         }
-        Some(size)
+        Some(self.normal(&size))
     }
 
     fn eliminate_map(&mut self, op: ScalarOp, args: &[NodeId], a: &Poly, b: &Poly, whole: &Poly, depth: usize) -> bool {

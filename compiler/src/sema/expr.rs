@@ -3,7 +3,7 @@
 use super::scope::ScopeId;
 use super::{Elab, Guard, Poison, Res, Val};
 use crate::base::{Diagnostic, Span};
-use crate::graph::NodeId;
+use crate::graph::{NodeId, Op};
 use crate::ops::{DType, Scalar, ScalarOp};
 use crate::syntax::ast::{BinOp, CmpOp, Expr, ExprKind, TypeName, UnOp};
 
@@ -325,7 +325,10 @@ impl<'a> Elab<'a> {
         let free = Guard { cond: None, negated: false, arm: false };
         let (x, y) = (self.guarded(free, |s| s.expr(a, scope)), self.expr(b, scope));
         let (x, y) = (x?, y?);
-        if x.conds.is_empty() && self.calls.is_empty() {
+        // Only what can never be absent at all: a proof that a read is in range is no reason to scold a careful author.
+        let plain = matches!(&*a.kind, ExprKind::Int(_) | ExprKind::Real(_) | ExprKind::Name { .. })
+            && matches!(self.graph.op(x.node), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_) | Op::State { .. });
+        if x.conds.is_empty() && plain && self.calls.is_empty() {
             self.report(
                 Diagnostic::warning("A0902", "the left side of `??` is always present")
                     .label(a.span, "never absent")

@@ -152,7 +152,7 @@ impl<'a> Elab<'a> {
             return false;
         }
         let mut seen = HashSet::new();
-        if !self.rises(index, &mut seen) || self.speaks_of(index, target) {
+        if !self.rises(index, &mut seen) || self.speaks_of(index, target) || self.blocked(index) {
             return false;
         }
         self.unguarded(target)
@@ -239,6 +239,21 @@ impl<'a> Elab<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Whether an axis is multiplied, as in `L*c + r`: blocks of a length that need not be a multiple of the block.
+    fn blocked(&self, node: NodeId) -> bool {
+        match self.graph.op(node) {
+            Op::Map { op: ScalarOp::Mul, args } => args.iter().any(|a| !self.graph.axes_of(*a).is_empty() && !self.folded(*a)),
+            Op::Map { op: ScalarOp::IntDiv | ScalarOp::Mod, .. } => false,
+            Op::Map { args, .. } => args.iter().any(|a| self.blocked(*a)),
+            _ => false,
+        }
+    }
+
+    /// A remainder or quotient: the split of another axis.
+    fn folded(&self, node: NodeId) -> bool {
+        matches!(self.graph.op(node), Op::Map { op: ScalarOp::Mod | ScalarOp::IntDiv, .. })
     }
 
     /// Whether the extent of `target` plays a part in the node: as a number, or as the extent of an axis of it.

@@ -78,7 +78,8 @@ unsafe fn oriented<S: Simd>(m: usize, n: usize, k: usize, a: In, b: In, c: Out, 
 /// `b` is read where it is: unit stride along `n`.
 #[inline(always)]
 unsafe fn direct<S: Simd>(m: usize, n: usize, k: usize, a: In, b: In, c: Out, add: bool) {
-    let wide = m <= 4 && S::W * S::MR > 32;
+    // Few rows leave registers for twice the columns.
+    let wide = m <= S::MR / 2;
     let step = if wide { 4 * S::W } else { 2 * S::W };
     let mut k0 = 0;
     loop {
@@ -189,7 +190,7 @@ unsafe fn panel<S: Simd>(m: usize, width: usize, k: usize, a: In, b: *const f32,
         i += match vectors {
             1 => rows!(1),
             2 => rows!(2),
-            // Only `direct` with at most 4 rows makes panels this wide.
+            // Only `direct` with at most `MR / 2` rows makes panels this wide.
             3 if left >= 4 => tile!(4, 3),
             3 if left >= 2 => tile!(2, 3),
             3 => tile!(1, 3),

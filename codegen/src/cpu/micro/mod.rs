@@ -25,6 +25,8 @@ mod convert;
 mod dot;
 mod lanes;
 mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod portable;
 mod rows;
@@ -304,7 +306,7 @@ fn operand(p: *const f32, stride: i64) -> Operand {
 
 level!(portable_table, portable::Portable, Level::Portable, {});
 #[cfg(target_arch = "aarch64")]
-level!(neon_table, portable::Portable, Level::Neon, {});
+level!(neon_table, neon::Neon, Level::Neon, { #[target_feature(enable = "neon")] });
 #[cfg(target_arch = "x86_64")]
 level!(avx2_table, avx2::Avx2, Level::Avx2, { #[target_feature(enable = "avx2,fma,f16c")] });
 #[cfg(target_arch = "x86_64")]

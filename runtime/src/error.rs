@@ -49,7 +49,7 @@ pub enum RuntimeError {
     UnknownAxis { name: String, nearest: Option<String>, known: Vec<String> },
     #[error("the extent of axis `{axis}` is not known: no input has that axis")]
     UnknownExtent { axis: String },
-    #[error("the program requires `{text}`, which does not hold{}", bracket(.values))]
+    #[error("the program requires {}, which does not hold{}", quoted(.text), bracket(.values))]
     Require { text: String, values: String },
     #[error("unknown output `{name}`{}", hint(.nearest, .known, "outputs"))]
     UnknownOutput { name: String, nearest: Option<String>, known: Vec<String> },
@@ -118,6 +118,11 @@ fn hint(nearest: &Option<String>, known: &[String], what: &str) -> String {
         None if known.is_empty() => format!("; there are no {what}"),
         None => format!("; the {what} are {}", known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")),
     }
+}
+
+/// Code in backticks; conditions that the checker worded already have some.
+fn quoted(text: &str) -> String {
+    if text.contains('`') { format!("that {text}") } else { format!("`{text}`") }
 }
 
 fn bracket(values: &str) -> String {

@@ -3,6 +3,7 @@
 //! Compiles once and launches many times. Never looks inside a kernel: it reads plans and hands artifacts to drivers.
 
 pub mod cache;
+pub mod compile;
 pub mod driver;
 pub mod engine;
 pub mod error;

@@ -1,0 +1,159 @@
+//! `attnc bench`: how long a kernel takes on this machine.
+
+use crate::args::BenchArgs;
+use crate::fail::Failure;
+use crate::files::TensorFile;
+use crate::{made, out, run, settings};
+use attnc_runtime::{CompileOptions, RuntimeError, Scalar, Tensor, TensorView};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// What was measured. Times in milliseconds, rates in 10^9 per second.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub kernel: String,
+    pub target: &'static str,
+    pub extents: Vec<(String, i64)>,
+    /// Time of the first call: lowering, code generation and the run.
+    pub first_ms: f64,
+    pub median_ms: f64,
+    pub fastest_ms: f64,
+    pub runs: usize,
+    /// Multiply-adds of all contractions count as two; masked elements count as well.
+    pub dense_gflops: f64,
+    /// Bytes of inputs and outputs, each once.
+    pub bytes: u64,
+    pub gbytes_per_s: f64,
+    /// What a plain copy reaches on this machine, counting bytes read and written.
+    pub copy_gbytes_per_s: f64,
+    pub share_of_copy: f64,
+}
+
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let engine = run::engine(args.target)?;
+    let kernel = run::kernel(&engine, &args.file, args.kernel.as_deref(), CompileOptions::default())?;
+    let sizes = settings::typed(&args.size, kernel.signature())?;
+    let set = settings::typed(&args.set, kernel.signature())?;
+    let given: Vec<(String, i64)> = sizes.extents.iter().chain(&set.extents).cloned().collect();
+    let scalars: Vec<(String, Scalar)> = sizes.scalars.into_iter().chain(set.scalars).collect();
+    let file = args.input.as_deref().map(TensorFile::read).transpose()?;
+    let tensors: Vec<(String, Tensor)> = match &file {
+        Some(_) => vec![],
+        None => made::inputs(&kernel, &given, &scalars)?,
+    };
+    let mut views: Vec<(&str, TensorView<'_>)> = tensors.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    let from_file = file.as_ref().map(TensorFile::tensors).transpose()?.unwrap_or_default();
+    views.extend(from_file.iter().map(|(n, v)| (n.as_str(), v.clone())));
+    let scalars: Vec<(&str, Scalar)> = scalars.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+    let extents: Vec<(&str, i64)> = if file.is_some() { given.iter().map(|(n, e)| (n.as_str(), *e)).collect() } else { vec![] };
+
+    let bar = progress();
+    let start = Instant::now();
+    let mut outputs: Vec<(String, Tensor)> = kernel.run_with(&views, &scalars, &extents)?.into_iter().collect();
+    let first = start.elapsed();
+    let mut times = Vec::new();
+    let budget = Duration::from_secs_f64(args.seconds);
+    let began = Instant::now();
+    while times.len() < args.runs.max(1) && (times.is_empty() || began.elapsed() < budget) {
+        let mut into: Vec<_> = outputs.iter_mut().map(|(n, t)| (n.as_str(), t.view_mut())).collect();
+        let start = Instant::now();
+        kernel.run_into(&views, &scalars, &mut into)?;
+        times.push(start.elapsed());
+        bar.set_message(format!("run {}", times.len()));
+        bar.tick();
+    }
+    bar.finish_and_clear();
+    times.sort();
+    let median = times[times.len() / 2].as_secs_f64();
+    let bound = kernel.bind(&views, &scalars, &extents)?;
+    let bytes: usize = views.iter().map(|v| v.1.len() * v.1.storage().bytes()).chain(outputs.iter().map(|o| o.1.bytes().len())).sum();
+    let flops = made::dense_flops(kernel.graph(), &bound.extents);
+    let copy = copy_rate()?;
+    let rate = bytes as f64 / median / 1e9;
+    let plan = kernel.signature();
+    let shown = plan.inputs.iter().flat_map(|i| &i.axes).chain(plan.outputs.iter().flat_map(|o| &o.axes));
+    let mut axes: Vec<(String, i64)> = shown.map(|a| (plan.axes[*a as usize].name.clone(), bound.extents[*a as usize])).collect();
+    axes.sort();
+    axes.dedup();
+    let report = Report {
+        kernel: kernel.name().to_string(),
+        target: engine.target().name(),
+        extents: axes,
+        first_ms: first.as_secs_f64() * 1e3,
+        median_ms: median * 1e3,
+        fastest_ms: times[0].as_secs_f64() * 1e3,
+        runs: times.len(),
+        dense_gflops: flops / median / 1e9,
+        bytes: bytes as u64,
+        gbytes_per_s: rate,
+        copy_gbytes_per_s: copy,
+        share_of_copy: rate / copy,
+    };
+    match args.json {
+        true => out::print(&format!("{}\n", serde_json::to_string(&report).map_err(|e| Failure::new(e.to_string()))?)),
+        false => out::print(&text(&report)),
+    }
+}
+
+fn text(r: &Report) -> String {
+    let extents: Vec<String> = r.extents.iter().map(|(n, e)| format!("{n}={e}")).collect();
+    format!(
+        "{} on {} ({})\n  median   {:.3} ms over {} runs (fastest {:.3} ms, first call {:.1} ms)\n  work     {:.2} GFLOP/s, masked elements counted\n  memory   {:.2} GB/s of inputs and outputs ({:.1} MB), {:.0} % of a copy ({:.1} GB/s)\n",
+        r.kernel,
+        r.target,
+        extents.join(" "),
+        r.median_ms,
+        r.runs,
+        r.fastest_ms,
+        r.first_ms,
+        r.dense_gflops,
+        r.gbytes_per_s,
+        r.bytes as f64 / 1e6,
+        r.share_of_copy * 100.0,
+        r.copy_gbytes_per_s
+    )
+}
+
+/// Shown when stderr is a terminal.
+fn progress() -> ProgressBar {
+    use std::io::IsTerminal;
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// Bytes moved by copying between two arrays far larger than the caches, in 10^9 per second; the best of five.
+fn copy_rate() -> Result<f64, Failure> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let each = (256usize << 20) / threads;
+    let too_large = |_| Failure::from(RuntimeError::TooLarge { what: "the array of the copy test".into(), bytes: Some(each as u64), available: None });
+    let mut arrays = Vec::new();
+    for _ in 0..2 * threads {
+        let mut array: Vec<u8> = Vec::new();
+        array.try_reserve_exact(each).map_err(too_large)?;
+        array.resize(each, 1);
+        arrays.push(array);
+    }
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for pair in arrays.chunks_exact_mut(2) {
+                scope.spawn(|| {
+                    let (a, b) = pair.split_at_mut(1);
+                    a[0].copy_from_slice(&b[0]);
+                    std::hint::black_box(&a[0]);
+                });
+            }
+        });
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * (each * threads) as f64 / best / 1e9)
+}

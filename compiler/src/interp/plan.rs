@@ -139,6 +139,26 @@ fn leaf(graph: &Graph, id: NodeId) -> Option<ScanId> {
     }
 }
 
+/// Scans within the step of the scan whose leaf or final state this is. What the links of the leaf owe to them belongs to steps that
+/// are over: within a step, the inner scans start anew.
+fn inner(graph: &Graph, id: NodeId) -> Scans {
+    let (Op::State { scan: outer, .. } | Op::History { scan: outer, .. } | Op::Final { scan: outer, .. }) = graph.op(id) else {
+        return Scans::new();
+    };
+    let up = |s: &ScanId| graph.scans[s.index()].parent;
+    let under = |k: usize| {
+        let mut chain = up(&ScanId(k as u32));
+        for _ in 0..graph.scans.len() {
+            if chain == Some(*outer) {
+                return true;
+            }
+            chain = chain.as_ref().and_then(up);
+        }
+        false
+    };
+    (0..graph.scans.len()).filter(|k| under(*k)).map(|k| ScanId(k as u32)).collect()
+}
+
 fn depends(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>, size: usize) -> Vec<Scans> {
     let mut depends = vec![Scans::new(); size];
     loop {
@@ -147,8 +167,9 @@ fn depends(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>, size: usize) -> V
             let mut set = std::mem::take(&mut depends[id.index()]);
             let before = set.len();
             set.extend(leaf(graph, *id));
+            let inner = inner(graph, *id);
             for edge in edges {
-                set.extend(depends[edge.from.index()].iter().copied());
+                set.extend(depends[edge.from.index()].difference(&inner).copied());
             }
             grown |= set.len() > before;
             depends[id.index()] = set;
@@ -170,10 +191,11 @@ fn after(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>, depends: &[Scans], 
             if let Op::Final { scan, .. } = graph.op(*id) {
                 set.insert(*scan);
             }
+            let inner = inner(graph, *id);
             for edge in edges {
                 // The links of a leaf to its own scan are the recurrence, not a use.
                 let closed = depends[edge.from.index()].iter().filter(|s| edge.closes.contains(&graph.scans[s.index()].axis));
-                set.extend(closed.chain(after[edge.from.index()].iter()).copied().filter(|s| Some(*s) != own));
+                set.extend(closed.chain(after[edge.from.index()].iter()).copied().filter(|s| Some(*s) != own && !inner.contains(s)));
             }
             grown |= set.len() > before;
             after[id.index()] = set;

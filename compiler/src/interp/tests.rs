@@ -346,6 +346,23 @@ fn a_nested_scan_starts_anew_in_every_outer_step() {
 }
 
 #[test]
+fn an_outer_state_that_an_inner_scan_made_is_read_inside_the_next_inner_scan() {
+    let mut b = B::default();
+    let (c, r) = (b.axis("c", 3), b.axis("r", 2));
+    let one = b.real(1.0);
+    let (outer, s) = b.scan(c, &[(&[], one)]);
+    let (inner, p) = b.scan(r, &[(&[c], s[0])]);
+    b.graph.scans[1].parent = Some(outer);
+    // Each of two inner steps adds the outer state: 1, 3, 9, 27.
+    let p_next = b.map(ScalarOp::Add, &[p[0], s[0]]);
+    b.next(inner, 0, p_next);
+    let last = b.result(inner, 0);
+    b.next(outer, 0, last);
+    let end = b.result(outer, 0);
+    same(&b.out(end, &[]), &reals(&[27.0]));
+}
+
+#[test]
 fn earlier_results_read_as_zero_until_they_are_done() {
     for reverse in [false, true] {
         let mut b = B::default();

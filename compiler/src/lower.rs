@@ -4,6 +4,7 @@ use crate::graph::Graph;
 use crate::kernel::caps::Caps;
 use crate::kernel::plan::Program;
 use crate::passes::algebra::{hoist_factors, sink_scales};
+use crate::passes::complex::split_complex;
 use crate::passes::cost::Sizes;
 use crate::passes::legalize::legalize;
 use crate::passes::order::expand_order;
@@ -48,6 +49,7 @@ pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileE
     let work = Work { graph: graph.clone(), cuts: BTreeSet::new() };
     // Order operations and prefixes become reductions and scans first: later passes know only those.
     let work = expand_order(work);
+    let work = split_complex(work);
     // Index arithmetic meets the memory it addresses.
     let work = push_reads(work);
     // Cascades: factors that wait for other reductions leave their sums; then scales move onto the smaller operand.

@@ -46,6 +46,17 @@ impl Rewrite for Expand {
                 b.cuts.insert(set);
                 slot(b, &axes, to, before, Some(set), span)
             }
+            Op::Reduce { op: ReduceOp::Prod, axes, body, mask } if b.graph.dtype(body) == DType::Complex => {
+                // Products of complex values do not split into parts; as running products they are pointwise.
+                let (mut value, mut mask) = (body, mask);
+                for axis in axes {
+                    prefix(b, ReduceOp::Prod, axis, PrefixDir::Le, value, mask.take(), span);
+                    let scan = ScanId(b.graph.scans.len() as u32 - 1);
+                    b.graph.scans[scan.index()].exports.clear();
+                    value = b.add(Op::Final { scan, index: 0 }, span);
+                }
+                value
+            }
             Op::Prefix { op, axis, dir, body, mask } => prefix(b, op, axis, dir, body, mask, span),
             _ => rebuild_node(b, old, map, id),
         }

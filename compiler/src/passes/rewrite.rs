@@ -1,7 +1,7 @@
 //! Rebuilding a graph node by node: the frame of every graph pass. Shares equal nodes, folds constants, drops dead nodes.
 
 use crate::base::Span;
-use crate::graph::{AxisId, AxisSet, Extent, Graph, NodeId, Op, ScanId};
+use crate::graph::{AxisId, AxisSet, Extent, Graph, NodeId, Op, Scan, ScanId};
 use crate::ops::{DType, Scalar, ScalarOp};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -191,6 +191,14 @@ pub trait Rewrite {
     fn node(&mut self, b: &mut Builder, old: &Graph, map: &HashMap<NodeId, NodeId>, id: NodeId) -> NodeId {
         rebuild_node(b, old, map, id)
     }
+
+    /// Scan records to start from, when they differ from the old ones.
+    fn scans(&self, _old: &Graph) -> Option<Vec<Scan>> {
+        None
+    }
+
+    /// Called after all records have been carried over.
+    fn finish(&mut self, _b: &mut Builder, _old: &Graph, _map: &HashMap<NodeId, NodeId>) {}
 }
 
 /// The node over the images of its operands.
@@ -216,7 +224,7 @@ pub fn rewrite(work: Work, rule: &mut dyn Rewrite) -> Work {
         doc: old.doc.clone(),
         axes: old.axes.clone(),
         inputs: old.inputs.clone(),
-        scans: old.scans.clone(),
+        scans: rule.scans(&old).unwrap_or_else(|| old.scans.clone()),
         hints: old.hints.clone(),
         ..Graph::default()
     };
@@ -250,6 +258,7 @@ pub fn rewrite(work: Work, rule: &mut dyn Rewrite) -> Work {
     }
     b.graph.outputs = old.outputs.iter().map(|o| crate::graph::Output { node: image(o.node), ..o.clone() }).collect();
     b.graph.requires = old.requires.iter().map(|r| crate::graph::Require { cond: image(r.cond), ..r.clone() }).collect();
+    rule.finish(&mut b, &old, &map);
     b.cuts.extend(work.cuts.iter().filter(|c| map.contains_key(c)).map(|c| image(*c)));
     b.finish()
 }

@@ -3,39 +3,32 @@
 //! An [`Engine`] is a device. [`Engine::compile`] checks a program and gives a [`Kernel`]; the code itself is made at the first run,
 //! when storages and feature extents are known, and kept for all later runs with the same ones.
 
+use crate::cache::Cache;
+use crate::driver::{Device, Executable};
 use crate::error::{RuntimeError, nearest};
 use crate::interface::{self, Interface};
+use crate::launch::launch;
 use crate::plan::{Bound, Tensors, axes_text, bind, natural_storage, output_shape};
 use crate::tensor::{Storage, Tensor, TensorView, TensorViewMut, elements, is_real, storage_name};
 use attnc_compiler::base::Diagnostic;
 use attnc_compiler::graph::Graph;
 use attnc_compiler::interp::{self, Array, Data, InterpError};
 use attnc_compiler::kernel::plan::Plan;
+use attnc_compiler::lower::{CompileError, Options, lower};
 use attnc_compiler::ops::{DType, Scalar};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// Where programs run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// The reference interpreter: the meaning, in f64, slow.
-    Interp,
-}
-
-impl Target {
-    /// Name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Target::Interp => "interp",
-        }
-    }
-}
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A device that compiles and runs programs. Cheap to clone; may be shared between threads.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    target: Target,
+    /// `None` is the interpreter.
+    device: Option<Arc<dyn Device>>,
+    cache: Option<Cache>,
 }
+
+/// Most specialisations that a kernel keeps; the oldest goes first.
+const MAX_MADE: usize = 64;
 
 /// What the caller may decide about a compilation.
 #[derive(Clone, Debug, Default)]
@@ -47,22 +40,54 @@ pub struct CompileOptions {
 }
 
 impl Engine {
-    /// The reference interpreter.
+    /// The reference interpreter: the meaning, in f64, slow.
     pub fn interp() -> Engine {
-        Engine { target: Target::Interp }
+        Engine { device: None, cache: None }
     }
 
-    pub fn target(&self) -> Target {
-        self.target
+    /// This machine's processor with all its cores (`ATTNC_THREADS` says otherwise).
+    ///
+    /// Errors: [`RuntimeError::NoDevice`] when threads cannot be started.
+    #[cfg(feature = "cpu")]
+    pub fn cpu() -> Result<Engine, RuntimeError> {
+        Engine::cpu_with(None)
+    }
+
+    /// This machine's processor with `threads` threads, the calling one included.
+    #[cfg(feature = "cpu")]
+    pub fn cpu_with(threads: Option<usize>) -> Result<Engine, RuntimeError> {
+        use crate::driver::{Processor, cpu::CpuDriver};
+        let driver = CpuDriver::new(threads).map_err(|e| RuntimeError::NoDevice { device: "cpu", what: e.to_string() })?;
+        Ok(Engine::on(Arc::new(Processor(Arc::new(driver)))))
+    }
+
+    /// Any device; artifacts are kept in the user's cache.
+    pub fn on(device: Arc<dyn Device>) -> Engine {
+        Engine { device: Some(device), cache: Cache::user() }
+    }
+
+    /// Keeps artifacts elsewhere, or nowhere.
+    pub fn with_cache(self, cache: Option<Cache>) -> Engine {
+        Engine { cache, ..self }
+    }
+
+    /// Name of the target: `interp`, `cpu`, `wgsl`, `ptx`.
+    pub fn target(&self) -> &'static str {
+        self.device.as_ref().map_or("interp", |d| d.target())
+    }
+
+    /// The device, `None` for the interpreter.
+    pub fn device(&self) -> Option<&dyn Device> {
+        self.device.as_deref()
     }
 
     /// Makes a checked graph ready to run.
     pub fn kernel(&self, graph: Graph, warnings: Vec<Diagnostic>, options: &CompileOptions) -> Result<Kernel, RuntimeError> {
         let interface = interface::of(&graph).map_err(|axis| RuntimeError::Unsupported {
-            target: self.target.name(),
+            target: self.target(),
             what: format!("the extent of axis `{axis}` depends on the contents of a tensor"),
         })?;
-        Ok(Kernel(Arc::new(Inner { engine: self.clone(), graph, interface, warnings, options: options.clone() })))
+        Ok(Kernel(Arc::new(Inner { engine: self.clone(), graph, interface, warnings, options: options.clone(), made: Mutex::new(Vec::new()) })))
     }
 }
 
@@ -76,11 +101,28 @@ struct Inner {
     interface: Interface,
     warnings: Vec<Diagnostic>,
     options: CompileOptions,
+    /// One entry for each set of storages and fixed extents met so far.
+    made: Mutex<Vec<Arc<Special>>>,
+}
+
+/// Code for particular storages and feature extents.
+struct Special {
+    real: Storage,
+    plan: Plan,
+    code: Box<dyn Executable>,
+}
+
+impl Special {
+    /// Whether it can run this call.
+    fn fits(&self, real: Storage, bound: &Bound<'_>) -> bool {
+        let mut env = bound.env(&self.plan);
+        self.real == real && self.plan.fixed.iter().all(|(axis, extent)| env.extent(*axis).is_ok_and(|e| e == *extent))
+    }
 }
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Kernel({} on {})", self.name(), self.0.engine.target.name())
+        write!(f, "Kernel({} on {})", self.name(), self.0.engine.target())
     }
 }
 
@@ -201,9 +243,33 @@ impl Kernel {
     }
 
     fn execute(&self, bound: &Bound<'_>, outputs: Vec<TensorViewMut<'_>>) -> Result<(), RuntimeError> {
-        match self.0.engine.target {
-            Target::Interp => self.interpret(bound, outputs),
+        match &self.0.engine.device {
+            None => self.interpret(bound, outputs),
+            Some(device) => {
+                let special = self.special(device.as_ref(), bound)?;
+                launch(&special.plan, special.code.as_ref(), bound, outputs, device.available())
+            }
         }
+    }
+
+    /// The code for a call: made now, or at an earlier call with the same storages and fixed extents.
+    fn special(&self, device: &dyn Device, bound: &Bound<'_>) -> Result<Arc<Special>, RuntimeError> {
+        let real = natural_storage(DType::Real, bound);
+        // A thread that panicked while compiling has added nothing, so the list is good.
+        let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = made.iter().find(|s| s.fits(real, bound)) {
+            return Ok(found.clone());
+        }
+        let extents = bound.extents.iter().map(|e| Some(*e)).collect();
+        let options = Options { extents, caps: device.caps(), tile: device.tiles(real) };
+        let program = lower(&self.0.graph, &options).map_err(|e| compile_error(device.target(), e))?;
+        let code = device.load(&program, self.0.engine.cache.as_ref())?;
+        let special = Arc::new(Special { real, plan: program.plan, code });
+        if made.len() >= MAX_MADE {
+            made.remove(0);
+        }
+        made.push(special.clone());
+        Ok(special)
     }
 
     fn interpret(&self, bound: &Bound<'_>, mut outputs: Vec<TensorViewMut<'_>>) -> Result<(), RuntimeError> {
@@ -242,6 +308,14 @@ fn array_of(view: &TensorView<'_>, dtype: DType) -> Result<Array, RuntimeError> 
         DType::Bool => Data::Bool(view.to_i64().into_iter().map(|x| x != 0).collect()),
     };
     Ok(Array { shape, data })
+}
+
+/// An error of the compiler, as this crate reports it.
+pub fn compile_error(target: &'static str, error: CompileError) -> RuntimeError {
+    match error {
+        CompileError::NeedExtent { .. } | CompileError::Unsupported { .. } => RuntimeError::Unsupported { target, what: error.to_string() },
+        CompileError::Bug { .. } => RuntimeError::Bug(error.to_string()),
+    }
 }
 
 fn interp_error(error: InterpError) -> RuntimeError {

@@ -16,6 +16,6 @@ pub mod plan;
 pub mod tensor;
 
 pub use attnc_compiler::ops::{DType, Scalar};
-pub use engine::{CompileOptions, Engine, Kernel, Outputs, Target};
+pub use engine::{CompileOptions, Engine, Kernel, Outputs};
 pub use error::RuntimeError;
 pub use tensor::{Element, Storage, Tensor, TensorView, TensorViewMut};

@@ -24,6 +24,22 @@ pub struct Bound<'a> {
     pub fills: Vec<Option<Scalar>>,
 }
 
+impl Bound<'_> {
+    /// Extents and scalars of the call for a plan whose first axes and whose inputs are those of the signature.
+    pub fn env<'p>(&self, plan: &'p Plan) -> Env<'p> {
+        let mut env = Env::new(&plan.axes, &plan.inputs);
+        for (axis, extent) in self.extents.iter().enumerate() {
+            env.set_extent(axis as u32, *extent);
+        }
+        for (input, value) in self.scalars.iter().enumerate() {
+            if let Some(value) = value {
+                env.set_scalar(input as u32, *value);
+            }
+        }
+        env
+    }
+}
+
 /// Sizes of one buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BufferCall {
@@ -271,15 +287,7 @@ fn caller_extent(plan: &Plan, name: &str, extent: i64, from: &From, tensors: &[O
 /// `available`: bytes that the outputs, temporaries and conversions together may take.
 /// Errors: [`RuntimeError::TooLarge`] for sizes beyond the address space or `available`.
 pub fn resolve(plan: &Plan, bound: &Bound<'_>, available: Option<u64>) -> Result<Call, RuntimeError> {
-    let mut env = Env::new(&plan.axes, &plan.inputs);
-    for (axis, extent) in bound.extents.iter().enumerate() {
-        env.set_extent(axis as u32, *extent);
-    }
-    for (input, value) in bound.scalars.iter().enumerate() {
-        if let Some(value) = value {
-            env.set_scalar(input as u32, *value);
-        }
-    }
+    let mut env = bound.env(plan);
     let mut buffers = Vec::with_capacity(plan.buffers.len());
     let mut need = 0u64;
     for buffer in &plan.buffers {

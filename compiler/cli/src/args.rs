@@ -49,6 +49,8 @@ pub enum MessageFormat {
 pub enum RunTarget {
     /// Reference interpreter in f64: the meaning, slow
     Interp,
+    /// Machine code for this processor
+    Cpu,
 }
 
 #[derive(Debug, Args)]

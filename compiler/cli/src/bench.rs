@@ -78,7 +78,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     axes.dedup();
     let report = Report {
         kernel: kernel.name().to_string(),
-        target: engine.target().name(),
+        target: engine.target(),
         extents: axes,
         first_ms: first.as_secs_f64() * 1e3,
         median_ms: median * 1e3,

@@ -13,6 +13,10 @@ use std::path::Path;
 pub fn engine(target: RunTarget) -> Result<Engine, Failure> {
     match target {
         RunTarget::Interp => Ok(Engine::interp()),
+        #[cfg(feature = "cpu")]
+        RunTarget::Cpu => Ok(Engine::cpu()?),
+        #[cfg(not(feature = "cpu"))]
+        RunTarget::Cpu => Err(Failure::new("this attnc was built without the target cpu")),
     }
 }
 

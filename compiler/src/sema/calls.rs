@@ -10,6 +10,9 @@ use crate::syntax::ast::{AxisArg, Expr, ExprKind, FnDecl, Ident, StmtKind};
 /// Deepest nesting of inlined functions.
 const MAX_CALLS: usize = 64;
 
+/// Most calls that are inlined in one kernel.
+const MAX_INLINED: usize = 50_000;
+
 /// Rows that are called by name; the others have operators.
 const FUNCTIONS: &[ScalarOp] = &[
     ScalarOp::Min,
@@ -274,6 +277,10 @@ impl<'a> Elab<'a> {
         }
         if self.calls.len() >= MAX_CALLS {
             return Err(self.report(Diagnostic::error("A0702", format!("calls are nested deeper than {MAX_CALLS}")).label(span, "reached here")));
+        }
+        self.inlined += 1;
+        if self.inlined > MAX_INLINED {
+            return Err(self.give_up(format!("this kernel inlines more than {MAX_INLINED} calls"), span));
         }
         self.calls.push((decl, span));
         let inner = self.new_scope(Some(at), Kind::Function);

@@ -31,6 +31,9 @@ const SMALL_POWER: i64 = 4;
 impl<'a> Elab<'a> {
     /// Elaborates an expression.
     pub(super) fn expr(&mut self, e: &'a Expr, scope: ScopeId) -> Res {
+        if self.too_large {
+            return Err(Poison);
+        }
         match &*e.kind {
             ExprKind::Int(v) => Ok(Val::present(self.int(*v, e.span)?)),
             ExprKind::Real(v) => Ok(Val::present(self.real(*v, e.span)?)),

@@ -106,6 +106,8 @@ struct Elab<'a> {
     /// Conditions `slot < number of members` of `list` and `argsort`.
     slot_conds: Vec<NodeId>,
     too_large: bool,
+    /// Calls inlined so far.
+    inlined: usize,
     leaves: u32,
 }
 
@@ -216,6 +218,7 @@ impl<'a> Elab<'a> {
             extents_known: HashMap::new(),
             slot_conds: Vec::new(),
             too_large: false,
+            inlined: 0,
             leaves: 0,
         };
         let library_root = elab.new_scope(None, scope::Kind::Root);

@@ -93,15 +93,17 @@ impl Elab<'_> {
         if self.graph.dag.node_count() < MAX_NODES {
             return Ok(());
         }
-        if !self.too_large {
-            self.too_large = true;
-            self.report(
-                Diagnostic::error("A0702", format!("this kernel has more than {MAX_NODES} operations after inlining"))
-                    .label(span, "reached here")
-                    .help("functions are inlined at every call: bind repeated calls with `let`"),
-            );
+        Err(self.give_up(format!("this kernel has more than {MAX_NODES} operations after inlining"), span))
+    }
+
+    /// Ends the elaboration of the kernel: it is too large.
+    pub(super) fn give_up(&mut self, message: String, span: Span) -> Poison {
+        if self.too_large {
+            return Poison;
         }
-        Err(Poison)
+        self.too_large = true;
+        let help = "functions are inlined at every call: bind repeated calls with `let`";
+        self.report(Diagnostic::error("A0702", message).label(span, "reached here").help(help))
     }
 
     pub(super) fn constant(&mut self, value: Scalar, span: Span) -> Res<NodeId> {

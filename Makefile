@@ -1,0 +1,24 @@
+.PHONY: help setup build test demo bench-cpu clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+setup: ## install what is missing (LLVM 22, a Vulkan driver, a Python environment)
+	@scripts/setup.sh
+
+build: setup ## target/release/attnc, with PTX where LLVM 22 is installed
+	@scripts/cargo.sh build --release -p attnc
+
+test: setup ## all tests, and conformance with the oracles where ../shared is
+	@scripts/test.sh
+
+demo: build ## examples on the activations of a real model
+	@scripts/demo.sh
+
+bench-cpu: build ## dense attention on one thread of this machine
+	@RAYON_NUM_THREADS=1 target/release/attnc bench dsl-examples/softmax_full.attn --target cpu \
+	    --size b=1 --size h=4 --size t=2048 --size s=2048 --size d=64 --size e=64
+
+clean: ## remove build results
+	@cargo clean
+	@rm -rf .venv

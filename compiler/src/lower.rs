@@ -62,6 +62,12 @@ pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileE
     let mut extents = options.extents.clone();
     complete(&work.graph, &mut extents);
     let tiles = tile(&work, &steps, &sizes, &partition, &extents, &options.tile)?;
+    for kernel in &tiles.kernels {
+        let faults = crate::tiles::verify::verify(kernel);
+        if !faults.is_empty() {
+            return Err(CompileError::Bug { pass: "tile", what: format!("{faults:?}\n{}", crate::tiles::text::kernel(kernel, &tiles.plan)) });
+        }
+    }
     let program = legalize(tiles.clone(), &options.caps)?;
     Ok(Stages { graph: work.graph, partition, tiles, program })
 }

@@ -19,6 +19,7 @@ fn verdict(case: &Case) -> Option<String> {
 }
 fn main() {
     let args: Vec<String> = std::env::args().collect();
+    if args[1].ends_with(".attn") { return tiles_of(&args); }
     let first: u64 = args[1].parse().unwrap();
     let count: u64 = args[2].parse().unwrap();
     let mut bad: BTreeMap<String, (u32, u64)> = BTreeMap::new();
@@ -40,5 +41,23 @@ fn main() {
         println!("== {n} x {k} (seed {seed})");
         let small = shrink(&random_case(*seed), |c| verdict(c).is_some());
         println!("{}\nsizes {:?}\n{:?}", small.source(), small.sizes, verdict(&small));
+    }
+}
+
+fn tiles_of(args: &[String]) {
+    for file in &args[1..] {
+        let text = std::fs::read_to_string(file).unwrap();
+        let checked = sema::check(&text);
+        for g in &checked.graphs {
+            let extents = g.axes.iter().enumerate().map(|(i, a)| Some(if a.name == "d" || a.name == "e" { 64 } else { 5 + i as i64 })).collect();
+            let options = attnc_compiler::lower::Options { extents, caps: attnc_compiler::kernel::caps::Caps::cpu(), tile: Default::default() };
+            let t = std::time::Instant::now();
+            match std::panic::catch_unwind(|| attnc_compiler::lower::lower_stages(g, &options)) {
+                Ok(Ok(s)) => { println!("{file}: {} kernels {:?}", s.program.kernels.len(), t.elapsed());
+                    if args.len() == 2 { println!("{}", attnc_compiler::tiles::text::program(&s.tiles)); println!("{}", s.program.kernels.iter().map(|k| k.to_string()).collect::<String>()); } }
+                Ok(Err(e)) => println!("{file}: ERROR {}", e.to_string().chars().take(300).collect::<String>()),
+                Err(_) => println!("{file}: PANIC"),
+            }
+        }
     }
 }

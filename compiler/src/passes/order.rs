@@ -57,6 +57,9 @@ impl Rewrite for Expand {
                 }
                 value
             }
+            Op::Reduce { op: op @ (ReduceOp::ArgMax | ReduceOp::ArgMin), axes, body, mask } if axes.len() == 1 && reduces(&b.graph, body) => {
+                arg_by_value(b, op, axes[0], body, mask, span)
+            }
             Op::Prefix { op, axis, dir, body, mask } => prefix(b, op, axis, dir, body, mask, span),
             _ => rebuild_node(b, old, map, id),
         }
@@ -65,6 +68,50 @@ impl Rewrite for Expand {
 
 fn rebuild_op(old: &Graph, map: &HashMap<NodeId, NodeId>, id: NodeId) -> Op {
     old.op(id).map_operands(|o| map.get(&o).copied().unwrap_or(o))
+}
+
+/// Whether computing the value takes a reduction or a scan.
+fn reduces(graph: &Graph, id: NodeId) -> bool {
+    let mut seen = std::collections::HashSet::new();
+    let mut stack = vec![id];
+    while let Some(id) = stack.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        match graph.op(id) {
+            Op::Reduce { .. } | Op::Final { .. } | Op::State { .. } => return true,
+            op => stack.extend(op.operands()),
+        }
+    }
+    false
+}
+
+/// The position of the best value as the least position where the value is the best: two passes that need no pairs and store nothing.
+fn arg_by_value(b: &mut Builder, op: ReduceOp, axis: AxisId, body: NodeId, mask: Option<NodeId>, span: Span) -> NodeId {
+    let best = if op == ReduceOp::ArgMax { ReduceOp::Max } else { ReduceOp::Min };
+    let is_real = b.graph.dtype(body) == DType::Real;
+    let number = if is_real { Some(b.map(ScalarOp::Eq, &[body, body], span)) } else { None };
+    let counted = b.and(mask, number, span);
+    let top = b.add(Op::Reduce { op: best, axes: vec![axis], body, mask: counted }, span);
+    let here = b.add(Op::Index(axis), span);
+    let extent = b.add(Op::Extent(axis), span);
+    let hit = b.map(ScalarOp::Eq, &[body, top], span);
+    let hit = b.and(Some(hit), mask, span);
+    let mut first = |hit: Option<NodeId>| {
+        let place = match hit {
+            Some(hit) => b.map(ScalarOp::Select, &[hit, here, extent], span),
+            None => here,
+        };
+        let least = b.add(Op::Reduce { op: ReduceOp::Min, axes: vec![axis], body: place, mask: None }, span);
+        b.map(ScalarOp::Min, &[least, extent], span)
+    };
+    let (found, any) = (first(hit), first(mask));
+    // All present elements are NaN, or nothing is present.
+    let minus = b.int(-1);
+    let none = b.map(ScalarOp::Lt, &[any, extent], span);
+    let fallback = b.map(ScalarOp::Select, &[none, any, minus], span);
+    let is_found = b.map(ScalarOp::Lt, &[found, extent], span);
+    b.map(ScalarOp::Select, &[is_found, found, fallback], span)
 }
 
 /// Row-major position over `axes`, Int.

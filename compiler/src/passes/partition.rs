@@ -216,6 +216,12 @@ impl Partitioner<'_> {
                 grid.retain(|a| axes.contains(a));
                 inside.insert(id);
             }
+            // A value of the step that is read at other positions is held whole along those axes.
+            if let Op::Read { value, subs } = graph.op(id) {
+                if self.owner(*value) == Some(scan) && !matches!(graph.op(*value), Op::History { .. }) {
+                    grid.retain(|a| !subs.iter().any(|s| s.0 == *a));
+                }
+            }
             stack.extend(graph.op(id).operands());
         }
         Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: Some(scan), inside }

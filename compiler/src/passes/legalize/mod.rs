@@ -163,8 +163,10 @@ impl Lower<'_> {
             HostExpr::Extent(_) | HostExpr::Scalar(_) | HostExpr::Op(..) => {}
         }
         let key = format!("{expr:?}");
-        if let Some(value) = self.args.get(&key) {
-            return *value;
+        let boolean = self.host_type(expr) == DType::Bool;
+        if let Some(value) = self.args.get(&key).copied() {
+            // Arguments are visible everywhere; what is made of them only here.
+            return if boolean { self.is_set(value) } else { value };
         }
         let value = match self.host_type(expr) {
             DType::Real | DType::Complex => {
@@ -177,13 +179,16 @@ impl Lower<'_> {
             }
             DType::Bool => {
                 self.ints.push(HostExpr::Op(ScalarOp::ToInt, vec![expr.clone()]));
-                let arg = self.b.int_arg(format!("i{}", self.ints.len() - 1));
-                let zero = self.b.int(0);
-                self.b.op(ScalarOp::Ne, &[arg, zero])
+                self.b.int_arg(format!("i{}", self.ints.len() - 1))
             }
         };
         self.args.insert(key, value);
-        value
+        if boolean { self.is_set(value) } else { value }
+    }
+
+    fn is_set(&mut self, arg: Value) -> Value {
+        let zero = self.b.int(0);
+        self.b.op(ScalarOp::Ne, &[arg, zero])
     }
 
     fn host_type(&self, expr: &HostExpr) -> DType {

@@ -136,7 +136,7 @@ impl Lower<'_> {
                     vec![l.b.scalar(op.identity(dtype))]
                 }
             };
-            let values = l.accumulate(op, &over, expr, e.clone(), inits)?;
+            let values = l.accumulate(op, &over, &over, expr, e.clone(), inits)?;
             let index = l.tile_index(out, e)?;
             let last = values.len() - 1;
             l.b.store(local, index, values[last]);
@@ -164,9 +164,9 @@ impl Lower<'_> {
     }
 
     /// Nested loops over the reduced dimensions with the partial result carried in values.
-    fn accumulate(&mut self, op: ReduceOp, over: &[DimId], expr: ExprId, mut element: Element, inits: Vec<Value>) -> Result<Vec<Value>, CompileError> {
+    fn accumulate(&mut self, op: ReduceOp, all: &[DimId], over: &[DimId], expr: ExprId, mut element: Element, inits: Vec<Value>) -> Result<Vec<Value>, CompileError> {
         let Some((first, rest)) = over.split_first() else {
-            return self.combine(op, expr, element, inits);
+            return self.combine(op, all, expr, element, inits);
         };
         self.hoist(expr, &mut element)?;
         let n = self.len(*first)?;
@@ -174,11 +174,11 @@ impl Lower<'_> {
         let open = self.b.begin_for(zero, n, one, &inits);
         let params = open.params.clone();
         element.offset.insert(*first, open.var);
-        let nexts = self.accumulate(op, rest, expr, element, params)?;
+        let nexts = self.accumulate(op, all, rest, expr, element, params)?;
         Ok(self.b.end_for(open, &nexts))
     }
 
-    fn combine(&mut self, op: ReduceOp, expr: ExprId, mut element: Element, old: Vec<Value>) -> Result<Vec<Value>, CompileError> {
+    fn combine(&mut self, op: ReduceOp, all: &[DimId], expr: ExprId, mut element: Element, old: Vec<Value>) -> Result<Vec<Value>, CompileError> {
         if let Some(combine) = op.combine() {
             let value = self.eval(expr, &mut element)?;
             return Ok(vec![self.b.op(combine, &[old[0], value])]);
@@ -204,8 +204,7 @@ impl Lower<'_> {
         if let Some(p) = present {
             wins = self.b.and(p, wins);
         }
-        let dims: Vec<DimId> = element.offset.keys().copied().filter(|d| self.k.dim(*d).kind == DimKind::Span).collect();
-        let [dim] = dims.as_slice() else { return Err(self.bug("an arg reduction takes one axis")) };
+        let [dim] = all else { return Err(self.bug("an arg reduction takes one axis")) };
         let here = self.position(*dim, &element)?;
         Ok(vec![self.b.select(wins, value, best), self.b.select(wins, here, at)])
     }

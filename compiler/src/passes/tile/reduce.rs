@@ -56,6 +56,11 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Whether the axis is mapped to a dimension that tiles hold whole.
+    fn is_held(&self, axis: AxisId) -> bool {
+        self.env(axis).is_some_and(|d| matches!(self.k.dim(d).kind, DimKind::Whole { .. }))
+    }
+
     /// Appends what is due for `id`, operands first.
     fn due(&self, id: NodeId, bound: &[AxisId], seen: &mut HashSet<(NodeId, Vec<AxisId>)>, list: &mut Vec<Due>) {
         if self.lookup(id).is_some() || !seen.insert((id, bound.to_vec())) {
@@ -71,8 +76,9 @@ impl Writer<'_> {
         let varies = |w: &Self, id: NodeId| w.graph.axes_of(id).iter().any(|a| bound.contains(a));
         match self.graph.op(id) {
             Op::Reduce { axes, body, mask, .. } => {
+                // Axes that tiles hold whole are not looped over.
                 let mut inner = bound.to_vec();
-                inner.extend(axes);
+                inner.extend(axes.iter().filter(|a| !self.is_held(**a)));
                 inner.sort();
                 inner.dedup();
                 self.due(*body, &inner, seen, list);
@@ -275,13 +281,18 @@ impl Writer<'_> {
     /// Computes a group of reductions over the same axes.
     fn reduce_group(&mut self, group: &[NodeId]) -> Result<(), CompileError> {
         let Op::Reduce { axes, .. } = self.graph.op(group[0]).clone() else { return Err(self.bug("not a reduction")) };
-        let features = axes.iter().all(|a| self.sizes.is_feature(*a));
+        let features = axes.iter().all(|a| self.sizes.is_feature(*a) || self.is_held(*a));
+        let free: Vec<AxisId> = axes.iter().copied().filter(|a| !self.is_held(*a)).collect();
+        let held = free.len() < axes.len();
         let mut looped: Vec<NodeId> = Vec::new();
         for id in group {
             let Op::Reduce { op, body, mask, .. } = self.graph.op(*id).clone() else { continue };
-            let inner = self.has_inner(body, &axes) || mask.is_some_and(|m| self.has_inner(m, &axes));
+            let inner = self.has_inner(body, &free) || mask.is_some_and(|m| self.has_inner(m, &free));
+            if held && inner {
+                return Err(CompileError::Unsupported { what: "a reduction over an axis that is held and one that is looped over".to_string() });
+            }
             let shared = self.follows(*id, group).is_some() || group.iter().any(|g| self.follows(*g, group).is_some_and(|f| f.max == *id));
-            if inner || shared || (op == ReduceOp::Sum && self.is_product(&axes, *id) && !(features && mask.is_none())) {
+            if !held && (inner || shared || (op == ReduceOp::Sum && self.is_product(&axes, *id) && !(features && mask.is_none()))) {
                 looped.push(*id);
             } else {
                 self.reduce_direct(*id)?;
@@ -323,7 +334,7 @@ impl Writer<'_> {
             dims.push(self.dim_of(*axis)?);
         }
         let dims = self.sorted(dims);
-        if op == ReduceOp::Sum && mask.is_none() && self.is_product(&axes, id) && axes.iter().all(|a| self.sizes.is_feature(*a)) {
+        if op == ReduceOp::Sum && mask.is_none() && self.is_product(&axes, id) && axes.iter().all(|a| self.sizes.is_feature(*a) || self.is_held(*a)) {
             let mut over = Vec::new();
             for axis in &axes {
                 over.push(self.dim_of(*axis)?);
@@ -341,6 +352,10 @@ impl Writer<'_> {
         let mut env = HashMap::new();
         let mut over = Vec::new();
         for axis in &axes {
+            if self.is_held(*axis) {
+                over.push(self.dim_of(*axis)?);
+                continue;
+            }
             let dim = self.add_dim(*axis, DimKind::Span);
             env.insert(*axis, dim);
             over.push(dim);

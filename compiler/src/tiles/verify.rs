@@ -1,0 +1,144 @@
+//! Invariants of tile kernels.
+
+use super::ir::*;
+use crate::ops::DType;
+use std::collections::HashSet;
+
+/// All broken invariants: tiles are defined once and before they are read, dimensions are open where they are used, carried tiles
+/// have one type, `over` is not in the result.
+pub fn verify(k: &TileKernel) -> Vec<String> {
+    let mut v = Verifier { k, faults: vec![], defined: HashSet::new(), open: k.grid.iter().copied().collect() };
+    for (i, d) in k.dims.iter().enumerate() {
+        if matches!(d.kind, DimKind::Whole { .. } | DimKind::Span) {
+            v.open.insert(DimId(i as u32));
+        }
+    }
+    v.stmts(&k.body);
+    v.faults
+}
+
+struct Verifier<'a> {
+    k: &'a TileKernel,
+    faults: Vec<String>,
+    defined: HashSet<TileId>,
+    open: HashSet<DimId>,
+}
+
+impl Verifier<'_> {
+    fn read(&mut self, t: TileId) {
+        if !self.defined.contains(&t) {
+            self.faults.push(format!("{t:?} ({}) is read before it is defined", self.k.tile(t).name));
+        }
+    }
+
+    fn define(&mut self, t: TileId) {
+        if !self.defined.insert(t) {
+            self.faults.push(format!("{t:?} ({}) is defined twice", self.k.tile(t).name));
+        }
+        if let Some(d) = self.k.tile(t).dims.iter().find(|d| matches!(self.k.dim(**d).kind, DimKind::Span)) {
+            self.faults.push(format!("{t:?} holds the unbounded dimension {d:?}"));
+        }
+    }
+
+    fn expr(&mut self, e: ExprId) {
+        let mut stack = vec![e];
+        let mut seen = HashSet::new();
+        while let Some(e) = stack.pop() {
+            if !seen.insert(e) {
+                continue;
+            }
+            match self.k.expr(e).clone() {
+                Expr::Const(_) | Expr::Host(_) => {}
+                Expr::Pos(d) | Expr::Start(d) | Expr::Stop(d) => {
+                    if !self.open.contains(&d) {
+                        self.faults.push(format!("{d:?} ({}) is used outside its loop", self.k.dim(d).name));
+                    }
+                }
+                Expr::Op { op, args } => {
+                    if args.len() != op.arity() {
+                        self.faults.push(format!("`{}` has {} operands", op.name(), args.len()));
+                    }
+                    stack.extend(args);
+                }
+                Expr::Tile(t) => self.read(t),
+                Expr::TileAt { tile, at } => {
+                    self.read(tile);
+                    stack.extend(at.iter().map(|a| a.1));
+                }
+                Expr::Load { index, guard, .. } => {
+                    if index.len() != guard.len() {
+                        self.faults.push("a load with fewer guards than indices".to_string());
+                    }
+                    stack.extend(index);
+                }
+                Expr::Masked { cond, value, other, .. } => stack.extend([cond, value, other]),
+            }
+        }
+    }
+
+    fn same_type(&mut self, a: TileId, b: TileId) {
+        let (x, y) = (self.k.tile(a), self.k.tile(b));
+        if x.dims != y.dims || x.dtype != y.dtype {
+            self.faults.push(format!("{a:?} and {b:?} are carried as one but differ in type"));
+        }
+    }
+
+    fn stmts(&mut self, stmts: &[Stmt]) {
+        for s in stmts {
+            match s {
+                Stmt::Map { out, expr } => {
+                    self.expr(*expr);
+                    self.define(*out);
+                }
+                Stmt::Reduce { out, over, expr, carried, .. } => {
+                    self.expr(*expr);
+                    self.result(*out, over, *carried);
+                }
+                Stmt::Dot { out, a, b, over, carried } => {
+                    self.expr(*a);
+                    self.expr(*b);
+                    if self.k.tile(*out).dtype != DType::Real {
+                        self.faults.push(format!("{out:?}: a product that is not real"));
+                    }
+                    self.result(*out, over, *carried);
+                }
+                Stmt::Store { index, expr, .. } => {
+                    index.iter().for_each(|i| self.expr(*i));
+                    self.expr(*expr);
+                }
+                Stmt::Loop(l) => {
+                    self.expr(l.lo);
+                    self.expr(l.hi);
+                    for c in &l.carries {
+                        self.read(c.init);
+                        for other in [c.param, c.next, c.result] {
+                            self.same_type(c.init, other);
+                        }
+                    }
+                    let outside = self.defined.clone();
+                    self.open.insert(l.dim);
+                    l.carries.iter().for_each(|c| self.define(c.param));
+                    self.stmts(&l.head);
+                    l.empty.iter().chain(&l.full).for_each(|e| self.expr(*e));
+                    self.stmts(&l.body);
+                    l.carries.iter().for_each(|c| self.read(c.next));
+                    self.open.remove(&l.dim);
+                    // What the body defined is gone, but its names stay taken.
+                    self.defined = outside;
+                    l.carries.iter().for_each(|c| self.define(c.result));
+                }
+            }
+        }
+    }
+
+    fn result(&mut self, out: TileId, over: &[DimId], carried: Option<TileId>) {
+        if let Some(c) = carried {
+            self.read(c);
+            self.same_type(out, c);
+        }
+        if self.k.tile(out).dims.iter().any(|d| over.contains(d)) {
+            self.faults.push(format!("{out:?} holds a dimension that it reduces"));
+        }
+        self.define(out);
+    }
+}

@@ -7,7 +7,7 @@ use lalrpop_util::ParseError;
 
 type Error = ParseError<usize, Token, ()>;
 
-pub use super::explain::explain;
+pub use super::explain::{codes, explain};
 
 /// Most diagnostics of one parse; what is beyond is only counted.
 pub const MAX_DIAGNOSTICS: usize = 100;
@@ -355,6 +355,9 @@ fn hint(token: Option<Token>, word: &str, last: &str, first: &str, last_token: O
     }
     if token == Some(Token::Reduce) {
         return Some("put the reduction in parentheses");
+    }
+    if matches!(token, Some(Token::If | Token::Not)) && has("(") && !operator {
+        return Some("put it in parentheses");
     }
     if has("]") && has("name") && !operator {
         return Some(match token {

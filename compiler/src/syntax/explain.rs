@@ -5,8 +5,12 @@ pub fn explain(code: &str) -> Option<&'static str> {
     TEXTS.iter().find(|(c, _)| *c == code).map(|(_, text)| *text)
 }
 
-/// All codes of this pass with their texts.
-pub const TEXTS: &[(&str, &str)] = &[
+/// All codes of this pass.
+pub fn codes() -> impl Iterator<Item = &'static str> {
+    TEXTS.iter().map(|(code, _)| *code)
+}
+
+const TEXTS: &[(&str, &str)] = &[
     (
         "A0101",
         "A word or sign stands where it cannot stand. The label lists what could stand there instead.\n\n\

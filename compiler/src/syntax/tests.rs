@@ -202,6 +202,20 @@ fn one_error_per_cause() {
 }
 
 #[test]
+fn errors_read_well() {
+    let text = "kernel k(q: [b,4] k: [t]) -> (o: [t]) {
+    let x = D^-0.5 * sum[d] q * k[t - 1]
+    let y = f(a, (b + c)
+    o = if x = 0 then 1
+    for s in T { o = q }
+    o = sum[<= t] x / y ≤ 3
+}
+";
+    let (_, diagnostics) = parse(text, SourceId::User);
+    insta::assert_snapshot!(crate::base::render::text(&diagnostics, text, "k.attn", "", false));
+}
+
+#[test]
 fn depth_is_bounded() {
     let wrap = |e: String| format!("kernel k(q: [t]) -> (o: [t]) {{ o = {e} let z = 1 }}");
     let many = 100_000;

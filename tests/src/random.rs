@@ -448,17 +448,19 @@ impl Make {
         let axes = x.axes.clone();
         let v = self.real(|v| v.axes.contains(axis) && union(&v.axes, &axes).len() <= 5)?;
         let mask = if self.rng.chance(70) { self.mask(&[axis]) } else { None };
-        let all = mask.iter().fold(union(&x.axes, &v.axes), |a, m| union(&a, &m.axes));
+        let row_axes = mask.iter().fold(x.axes.clone(), |a, m| union(&a, &m.axes));
+        let rest = minus(&union(&row_axes, &v.axes), axis);
         let clause = mask.map_or(String::new(), |m| format!(" where {}", m.text));
-        let rest = minus(&all, axis);
-        let row = match self.rng.below(3) {
-            0 => format!("logsumexp[{axis}]({}{clause})", x.text),
+        Some(match self.rng.below(3) {
+            0 => {
+                let text = format!("max(logsumexp[{axis}]({}{clause}), -100)", x.text);
+                Term { text, axes: minus(&row_axes, axis), kind: real(100.0, None) }
+            }
             _ => {
                 let text = format!("sum[{axis}] softmax[{axis}]({}{clause}) * {}", x.text, v.text);
-                return Some(Term { text, axes: rest, kind: real(size_of(&v), None) });
+                Term { text, axes: rest, kind: real(size_of(&v), None) }
             }
-        };
-        Some(Term { text: format!("max({row}, -100)"), axes: minus(&rest, axis), kind: real(100.0, None) })
+        })
     }
 
     fn prefix(&mut self) -> Option<Term> {
@@ -477,6 +479,9 @@ impl Make {
         let a = self.real(|_| true)?;
         let axes = a.axes.clone();
         let b = self.real(|v| union(&v.axes, &axes).len() <= 4)?;
+        if a.text == b.text {
+            return None;
+        }
         let both = union(&a.axes, &b.axes);
         let over: Vec<&'static str> = both.iter().copied().collect();
         let c = self.mask(&over)?;

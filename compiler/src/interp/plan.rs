@@ -18,7 +18,7 @@ pub(super) struct Plan {
     pub records: Vec<Vec<NodeId>>,
     /// Scans within whose step this scan runs.
     pub within: Vec<Scans>,
-    /// Axes that the scan varies over, without its own.
+    /// Axes along which the positions of a scan do not need each other: it may run for one at a time. Its own axis is not among them.
     pub axes: Vec<BTreeSet<AxisId>>,
     /// Operand uses of each node, by node index.
     pub users: Vec<usize>,
@@ -65,7 +65,7 @@ impl Plan {
         }
         let records = records(graph, &edges, &open);
         let within = within(graph, &open);
-        let axes = scan_axes(graph, &records);
+        let axes = scan_axes(graph, &records, &edges, &open);
         Plan { open: open.into_iter().map(|s| s.into_iter().collect()).collect(), records, within, axes, users }
     }
 
@@ -257,12 +257,18 @@ fn records(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>, open: &[Scans]) -
     wanted.into_iter().map(|w| w.into_iter().collect()).collect()
 }
 
-fn scan_axes(graph: &Graph, records: &[Vec<NodeId>]) -> Vec<BTreeSet<AxisId>> {
+fn scan_axes(graph: &Graph, records: &[Vec<NodeId>], edges: &BTreeMap<NodeId, Vec<Edge>>, open: &[Scans]) -> Vec<BTreeSet<AxisId>> {
     let one = |k: usize| {
         let scan = &graph.scans[k];
         let nodes = scan.states.iter().flat_map(|s| [s.init, s.next, s.old]).chain(records[k].iter().copied());
         let mut axes: BTreeSet<AxisId> = nodes.flat_map(|n| graph.axes_of(n).iter().copied()).collect();
         axes.remove(&scan.axis);
+        for edge in edges.values().flatten().filter(|e| open[e.from.index()].contains(&ScanId(k as u32))) {
+            // A state at one position has no other position to read or reduce over.
+            edge.closes.iter().for_each(|a| {
+                axes.remove(a);
+            });
+        }
         axes
     };
     (0..graph.scans.len()).map(one).collect()

@@ -363,6 +363,25 @@ fn an_outer_state_that_an_inner_scan_made_is_read_inside_the_next_inner_scan() {
 }
 
 #[test]
+fn a_scan_whose_step_reads_across_an_axis_runs_for_all_of_it() {
+    let mut b = B::default();
+    let (t, n) = (b.axis("t", 3), b.axis("n", 100));
+    let x = b.input("x", &[n], Data::Int((0..100).collect()));
+    let zero = b.int(0);
+    let (scan, s) = b.scan(t, &[(&[n], zero)]);
+    let next = b.map(ScalarOp::Add, &[s[0], x]);
+    b.next(scan, 0, next);
+    // The neighbour's state, read in the step; with a record beyond the limit, loops around the scan may not bind `n`.
+    let (at, one) = (b.index(n), b.int(1));
+    let after = b.map(ScalarOp::Add, &[at, one]);
+    let y = b.read(next, &[(n, after)]);
+    let twice = b.map(ScalarOp::Add, &[y, y]);
+    let sum = b.reduce(ReduceOp::Sum, &[t], twice, None);
+    let want: Vec<i64> = (1..=100).map(|i| if i < 100 { 12 * i } else { 0 }).collect();
+    same(&b.out(sum, &[n]), &ints(&want));
+}
+
+#[test]
 fn earlier_results_read_as_zero_until_they_are_done() {
     for reverse in [false, true] {
         let mut b = B::default();

@@ -1,0 +1,4 @@
+//! Integration tests: claims about programs, across the layers.
+
+mod meaning;
+mod random;

@@ -2,9 +2,12 @@
 //!
 //! Stands beside the compiler and not in the package of tests, because it needs nothing else to be built. The quick test runs with the
 //! others; `cargo test --release -p attnc-compiler --test mutants -- --ignored --nocapture` runs `ROUNDS` (a million) from `SEED`, at most
-//! `MINUTES`.
+//! `MINUTES`. With `LOWER=1` what checks is lowered as well, for one lane and for many: refusals are fine, broken invariants are not.
 
 use attnc_compiler::base::{Severity, SourceId, render};
+use attnc_compiler::kernel::caps::Caps;
+use attnc_compiler::lower::{CompileError, Options, lower};
+use attnc_compiler::passes::tile::TileOptions;
 use attnc_compiler::{sema, syntax};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -130,10 +133,12 @@ struct Tally {
     codes: BTreeMap<&'static str, usize>,
     slowest: Vec<(Duration, String)>,
     faults: Vec<String>,
+    /// Lowered, refused, in need of an extent.
+    lowered: [usize; 3],
 }
 
 /// Mutants from `seed` until `rounds` are done or `limit` is over.
-fn run(seed: u64, rounds: usize, limit: Duration) -> Tally {
+fn run(seed: u64, rounds: usize, limit: Duration, lowering: bool) -> Tally {
     let programs = programs();
     let mut r = Random(seed);
     let mut tally = Tally::default();
@@ -163,7 +168,7 @@ fn run(seed: u64, rounds: usize, limit: Duration) -> Tally {
         if let Ok(mut now) = current.lock() {
             *now = (start, mutant.clone());
         }
-        one(&mutant, &mut tally);
+        one(&mutant, &mut tally, lowering);
         let took = start.elapsed();
         tally.slowest.push((took, mutant));
         tally.slowest.sort_by(|a, b| b.0.cmp(&a.0));
@@ -177,7 +182,7 @@ fn run(seed: u64, rounds: usize, limit: Duration) -> Tally {
 }
 
 /// Parses, prints, formats, checks and renders one text.
-fn one(mutant: &str, tally: &mut Tally) {
+fn one(mutant: &str, tally: &mut Tally, lowering: bool) {
     tally.bytes += mutant.len();
     let outcome = std::panic::catch_unwind(|| {
         let (file, diagnostics) = syntax::parse(mutant, SourceId::User);
@@ -187,14 +192,17 @@ fn one(mutant: &str, tally: &mut Tally) {
         let checked = sema::check(mutant);
         let rendered = render::text(&checked.diagnostics, mutant, "mutant.attn", sema::PRELUDE, true).len()
             + render::json(&checked.diagnostics, mutant, "mutant.attn", sema::PRELUDE).len();
-        (parsed, printed.contains("<error>"), formatted.is_ok(), rendered, checked.diagnostics, checked.graphs.len())
+        (parsed, printed.contains("<error>"), formatted.is_ok(), rendered, checked.diagnostics, checked.graphs)
     });
-    let Ok((parsed, has_error, formatted, _, diagnostics, _)) = outcome else {
+    let Ok((parsed, has_error, formatted, _, diagnostics, graphs)) = outcome else {
         tally.faults.push(format!("panic\n{mutant}"));
         return;
     };
     if parsed && (has_error || !formatted) {
         tally.faults.push(format!("an error node without a diagnostic, or not formatted\n{mutant}"));
+    }
+    if lowering {
+        lowers(mutant, &graphs, tally);
     }
     tally.parsed += usize::from(parsed);
     tally.clean += usize::from(diagnostics.iter().all(|d| d.severity != Severity::Error));
@@ -207,13 +215,30 @@ fn one(mutant: &str, tally: &mut Tally) {
     }
 }
 
+/// Lowers every graph of `mutant` with small extents.
+fn lowers(mutant: &str, graphs: &[attnc_compiler::graph::Graph], tally: &mut Tally) {
+    for graph in graphs {
+        for caps in [Caps::cpu(), Caps::simt(128, 16 << 10)] {
+            let options = Options { extents: vec![Some(16); graph.axes.len()], caps, tile: TileOptions::default() };
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lower(graph, &options))) {
+                Ok(Ok(_)) => tally.lowered[0] += 1,
+                Ok(Err(CompileError::Unsupported { .. })) => tally.lowered[1] += 1,
+                Ok(Err(CompileError::NeedExtent { .. })) => tally.lowered[2] += 1,
+                Ok(Err(CompileError::Bug { pass, what })) => tally.faults.push(format!("{pass}: {what:.300}\n{mutant}")),
+                Err(_) => tally.faults.push(format!("panic while lowering\n{mutant}")),
+            }
+        }
+    }
+}
+
 fn report(tally: &Tally) -> String {
     let mut out = format!(
-        "{} mutants of {} bytes on average: {} parse, {} check\n",
+        "{} mutants of {} bytes on average: {} parse, {} check; lowered, refused, in need of extents: {:?}\n",
         tally.rounds,
         tally.bytes / tally.rounds.max(1),
         tally.parsed,
-        tally.clean
+        tally.clean,
+        tally.lowered
     );
     for (code, count) in &tally.codes {
         let _ = write!(out, "{code} {count}  ");
@@ -221,15 +246,23 @@ fn report(tally: &Tally) -> String {
     for (took, text) in &tally.slowest {
         let _ = write!(out, "\n\n{took:.2?} for\n{text}");
     }
-    for fault in tally.faults.iter().take(5) {
-        let _ = write!(out, "\n\nFAULT {fault}");
+    // The shortest text of every kind of fault.
+    let mut kinds: BTreeMap<String, Vec<&String>> = BTreeMap::new();
+    for fault in &tally.faults {
+        let head: String = fault.lines().next().unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).collect();
+        let kind = head.split_once(':').filter(|(pass, _)| !pass.contains(' ')).map_or(head.as_str(), |(_, what)| what).to_string();
+        kinds.entry(kind).or_default().push(fault);
+    }
+    for (kind, faults) in kinds {
+        let shortest = faults.iter().min_by_key(|f| f.len());
+        let _ = write!(out, "\n\nFAULT {} times: {kind}\n{}", faults.len(), shortest.map_or("", |f| f.as_str()));
     }
     out
 }
 
 #[test]
 fn mutants_end_in_diagnostics() {
-    let tally = run(1, 300, Duration::from_secs(60));
+    let tally = run(1, 300, Duration::from_secs(60), false);
     assert!(tally.faults.is_empty(), "{}", report(&tally));
 }
 
@@ -250,7 +283,7 @@ fn a_million_mutants() {
             }
         }
     }));
-    let tally = run(number("SEED", 1), number("ROUNDS", 1_000_000) as usize, Duration::from_secs(60 * number("MINUTES", 600)));
+    let tally = run(number("SEED", 1), number("ROUNDS", 1_000_000) as usize, Duration::from_secs(60 * number("MINUTES", 600)), number("LOWER", 0) == 1);
     let _ = std::panic::take_hook();
     eprintln!("{}\n{:?}", report(&tally), places.lock().map(|p| p.clone()));
     assert!(tally.faults.is_empty(), "{} faults", tally.faults.len());

@@ -171,7 +171,7 @@ fn run(seed: u64, rounds: usize, limit: Duration, lowering: bool) -> Tally {
         one(&mutant, &mut tally, lowering);
         let took = start.elapsed();
         tally.slowest.push((took, mutant));
-        tally.slowest.sort_by(|a, b| b.0.cmp(&a.0));
+        tally.slowest.sort_by_key(|s| std::cmp::Reverse(s.0));
         tally.slowest.truncate(3);
         tally.rounds += 1;
         if tally.rounds.is_multiple_of(20_000) {

@@ -55,6 +55,14 @@ impl<'a> Elab<'a> {
         }
         let (mine, rest) = self.split_conds(&val.conds, &axes);
         let mask = self.all_of(&mine, span)?;
+        if let Some(mask) = mask
+            && self.calls.is_empty()
+            && self.never(mask)
+        {
+            let place = cond.map_or(body.span, |c| c.span);
+            let d = Diagnostic::warning("A0901", format!("`{}` never finds an element: its mask is always false", op.name)).label(place, "never holds");
+            self.report(d.help("conditions of the body count too: do two of them exclude each other?"));
+        }
         let node = self.body_dtype(word, val.node, op, body.span)?;
         let mut conds = rest;
         let out = match word {

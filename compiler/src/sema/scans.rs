@@ -6,7 +6,7 @@ use super::{Elab, Guard, Poison, Res, Val};
 use crate::base::{Diagnostic, Severity, Span};
 use crate::graph::{Axis, AxisId, AxisSet, Extent, NodeId, Op, Scan, ScanId, State};
 use crate::ops::{DType, ScalarOp};
-use crate::syntax::ast::{Block, Expr, Ident, Stmt, StmtKind, Type};
+use crate::syntax::ast::{Block, Expr, ExprKind, Ident, Stmt, StmtKind, Type};
 use std::collections::{BTreeMap, HashMap};
 
 /// Rounds until axes and dtypes must have settled.
@@ -380,6 +380,9 @@ impl<'a> Elab<'a> {
     /// `S' = e`, or an export, or an output of the kernel.
     pub(super) fn set_value(&mut self, name: &'a Ident, primed: bool, value: &'a Expr, scope: ScopeId) -> Res {
         if !primed {
+            if self.scopes[scope].kind == Kind::Step {
+                self.old_state_exported(value, scope);
+            }
             let result = self.expr(value, scope);
             if self.scopes[scope].kind == Kind::Kernel {
                 self.assign_output(&name.name, &result, name.span);
@@ -409,6 +412,35 @@ impl<'a> Elab<'a> {
         let node = self.convert(val.node, dtype, value.span, &format!("state `{}`", name.name))?;
         self.give_name(node, &format!("{}'", name.name));
         Ok(Val::present(node))
+    }
+
+    /// Warns about a state read without its prime in an export: the one slip that no type can see.
+    fn old_state_exported(&mut self, value: &'a Expr, scope: ScopeId) {
+        // The bare state says what is meant.
+        if matches!(&*value.kind, ExprKind::Name { .. }) {
+            return;
+        }
+        let mut names = Vec::new();
+        names_in(value, &mut names);
+        for (name, primed, span) in &names {
+            let state = match self.scopes[scope].slots.get(*name).map(|s| &s.state) {
+                // A `let` of the old value shares its node, but not its name.
+                Some(SlotState::Val(v)) => match self.graph.op(v.node) {
+                    Op::State { scan, index } => {
+                        self.scopes[scope].open.last() == Some(scan) && self.graph.scans[scan.index()].states[*index as usize].name == *name
+                    }
+                    _ => false,
+                },
+                _ => false,
+            };
+            if state && !primed && !names.iter().any(|(n, p, _)| n == name && *p) {
+                let d = Diagnostic::warning("A0903", format!("this result reads `{name}` as it was before the step"))
+                    .label(*span, "the old value")
+                    .help(format!("the new value is `{name}'`; if the old one is meant write `let before = {name}` and use that"));
+                self.report(d);
+                return;
+            }
+        }
     }
 
     /// Whether the innermost step has more guards than its surroundings: the clause of its scan.
@@ -580,6 +612,33 @@ impl<'a> Elab<'a> {
         }
         if !bound {
             self.scan_stmt(stmt, scope);
+        }
+    }
+}
+
+/// Names in an expression, with their primes.
+fn names_in<'a>(e: &'a Expr, out: &mut Vec<(&'a str, bool, Span)>) {
+    match &*e.kind {
+        ExprKind::Name { name, primed } => out.push((name, *primed, e.span)),
+        ExprKind::Int(_) | ExprKind::Real(_) | ExprKind::True | ExprKind::False | ExprKind::Inf | ExprKind::Error => {}
+        ExprKind::Paren(x) | ExprKind::Unary(_, x) => names_in(x, out),
+        ExprKind::Binary(_, a, b) | ExprKind::Where(a, b) | ExprKind::Coalesce(a, b) => {
+            names_in(a, out);
+            names_in(b, out);
+        }
+        ExprKind::Compare(a, rest) => {
+            names_in(a, out);
+            rest.iter().for_each(|r| names_in(&r.1, out));
+        }
+        ExprKind::If { cond, then, other } => [cond, then, other].into_iter().for_each(|x| names_in(x, out)),
+        ExprKind::Read { base, subs } => {
+            names_in(base, out);
+            subs.iter().for_each(|s| names_in(&s.1, out));
+        }
+        ExprKind::Call { args, .. } => args.iter().for_each(|a| names_in(a, out)),
+        ExprKind::Reduce { body, cond, .. } => {
+            names_in(body, out);
+            cond.iter().for_each(|c| names_in(c, out));
         }
     }
 }

@@ -163,6 +163,20 @@ impl<'a> Elab<'a> {
         self.guards.iter().all(|g| g.cond.is_some_and(|c| !self.names_extent(c, target)))
     }
 
+    /// Whether a mask is false everywhere, whatever the sizes are.
+    pub(super) fn never(&self, mask: NodeId) -> bool {
+        if self.as_const(mask) == Some(crate::ops::Scalar::Bool(false)) {
+            return true;
+        }
+        let over = self.graph.axes_of(mask).clone();
+        let mut prover = Prover::new(&self.graph, &self.extents_known, &over);
+        if prover.contradictory() {
+            return false;
+        }
+        prover.assume(mask, false);
+        prover.contradictory() && prover.positive.is_empty()
+    }
+
     /// Conditions without those that hold wherever `c` holds (or does not, when `negated`), under the guards around.
     pub(super) fn discharge(&mut self, conds: &[NodeId], c: NodeId, negated: bool, span: Span) -> Res<Vec<NodeId>> {
         let mut out = Vec::new();

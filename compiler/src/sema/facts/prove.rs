@@ -21,12 +21,14 @@ pub(super) struct Prover<'g> {
     /// Scalars assumed positive so far.
     pub positive: Vec<NodeId>,
     effort: usize,
+    /// An assumption that never holds was added.
+    absurd: bool,
 }
 
 impl<'g> Prover<'g> {
     /// `over`: axes of the index; each has a position wherever the index has a value.
     pub fn new(graph: &'g Graph, extents: &'g HashMap<AxisId, NodeId>, over: &AxisSet) -> Prover<'g> {
-        let mut prover = Prover { graph, extents, nonempty: AxisSet::new(), known: Vec::new(), positive: Vec::new(), effort: 0 };
+        let mut prover = Prover { graph, extents, nonempty: AxisSet::new(), known: Vec::new(), positive: Vec::new(), effort: 0, absurd: false };
         prover.suppose_nonempty(over);
         prover
     }
@@ -81,7 +83,20 @@ impl<'g> Prover<'g> {
         }
     }
 
+    /// Whether the assumptions exclude one another.
+    pub fn contradictory(&mut self) -> bool {
+        let known: Vec<Poly> = self.known.iter().map(|k| self.normal(k)).collect();
+        for (i, p) in known.iter().enumerate().take(12) {
+            let pairs = known[..i].iter().any(|q| p.plus(q).as_const().is_some_and(|c| c < 0));
+            if self.absurd || pairs || self.goal(p.scaled(-1).plus_const(-1)) {
+                return true;
+            }
+        }
+        self.absurd
+    }
+
     fn know(&mut self, p: Poly) {
+        self.absurd |= p.as_const().is_some_and(|c| c < 0);
         if p.as_const().is_none() && !self.known.contains(&p) && self.known.len() < 24 {
             self.known.push(p);
         }

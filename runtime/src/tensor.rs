@@ -5,6 +5,7 @@
 
 use crate::error::RuntimeError;
 pub use attnc_compiler::kernel::ir::Storage;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// A Rust type that is the storage of one element.
@@ -297,10 +298,13 @@ impl<'a> TensorView<'a> {
     /// Reals round to nearest; an int that does not fit is [`RuntimeError::OutOfRange`] (index, value). Ints to reals and back are not
     /// converted here silently: the caller has matched dtypes before.
     pub fn convert(&self, to: Storage) -> Result<Tensor, RuntimeError> {
+        if let Some(data) = self.direct().and_then(|bytes| bulk(self.storage, to, bytes)) {
+            return data.map(|data| Tensor { shape: self.shape.clone(), data }).ok_or_else(|| self.no_room());
+        }
         let order = self.order();
         let data = with_storage!(self.storage, S => with_storage!(to, T => {
             let mut out: Vec<T> = Vec::new();
-            out.try_reserve_exact(self.len()).map_err(|_| RuntimeError::TooLarge { what: format!("a copy of shape {:?}", self.shape), bytes: None, available: None })?;
+            out.try_reserve_exact(self.len()).map_err(|_| self.no_room())?;
             let keep_int = !is_real(self.storage) && !is_real(to);
             for at in order {
                 let x: S = bytemuck::pod_read_unaligned(&self.bytes[at * size_of::<S>()..(at + 1) * size_of::<S>()]);
@@ -313,6 +317,10 @@ impl<'a> TensorView<'a> {
             T::wrap(out)
         }));
         Ok(Tensor { shape: self.shape.clone(), data })
+    }
+
+    fn no_room(&self) -> RuntimeError {
+        RuntimeError::TooLarge { what: format!("a copy of shape {:?}", self.shape), bytes: None, available: None }
     }
 
     /// Elements as f64 in row-major order.
@@ -359,6 +367,51 @@ impl<'a> TensorView<'a> {
             Some(at)
         }))
     }
+}
+
+/// The conversions that calls make, on whole arrays: copies, and f32 from and to the 16-bit reals. `None` for the others, `Some(None)`
+/// when there is no memory.
+fn bulk(from: Storage, to: Storage, bytes: &[u8]) -> Option<Option<Data>> {
+    fn room<T: Element>(n: usize) -> Option<Vec<T>> {
+        let mut out = Vec::new();
+        out.try_reserve_exact(n).ok()?;
+        out.resize(n, T::zeroed());
+        Some(out)
+    }
+    match (from, to) {
+        _ if from == to => Some(with_storage!(from, T => {
+            let source: &[T] = bytemuck::cast_slice(bytes);
+            room(source.len()).map(|mut out: Vec<T>| {
+                out.copy_from_slice(source);
+                T::wrap(out)
+            })
+        })),
+        (Storage::Bf16, Storage::F32) => widen::<bf16>(bytes, room(bytes.len() / 2)),
+        (Storage::F16, Storage::F32) => widen::<f16>(bytes, room(bytes.len() / 2)),
+        (Storage::F32, Storage::Bf16) => narrow::<bf16>(bytes, room(bytes.len() / 4)),
+        (Storage::F32, Storage::F16) => narrow::<f16>(bytes, room(bytes.len() / 4)),
+        _ => None,
+    }
+}
+
+fn widen<T: Element>(bytes: &[u8], out: Option<Vec<f32>>) -> Option<Option<Data>>
+where
+    [T]: HalfFloatSliceExt,
+{
+    Some(out.map(|mut out| {
+        bytemuck::cast_slice::<u8, T>(bytes).convert_to_f32_slice(&mut out);
+        Data::F32(out)
+    }))
+}
+
+fn narrow<T: Element + Wrap>(bytes: &[u8], out: Option<Vec<T>>) -> Option<Option<Data>>
+where
+    [T]: HalfFloatSliceExt,
+{
+    Some(out.map(|mut out| {
+        out.convert_from_f32_slice(bytemuck::cast_slice(bytes));
+        T::wrap(out)
+    }))
 }
 
 /// Whether the strides are those of a dense row-major array; strides of axes of length 1 do not matter.
@@ -455,6 +508,19 @@ mod tests {
         let big = Tensor::new(vec![1i64, 1 << 40], &[2]).unwrap();
         assert!(matches!(big.view().convert(Storage::I32), Err(RuntimeError::OutOfRange { index: 1, .. })));
         assert_eq!(Tensor::new(vec![(1i64 << 60) + 1], &[1]).unwrap().view().convert(Storage::I64).unwrap().as_slice::<i64>(), Some(&[(1i64 << 60) + 1][..]));
+    }
+
+    #[test]
+    fn whole_arrays_convert_like_single_elements() {
+        let reals: Vec<f32> = (0..4000).map(|i| f32::from_bits((i as u32).wrapping_mul(2_654_435_761))).filter(|x| !x.is_nan()).collect();
+        let all = Tensor::new(reals.clone(), &[reals.len()]).unwrap();
+        for storage in [Storage::Bf16, Storage::F16] {
+            let narrow = all.view().convert(storage).unwrap();
+            let one_by_one = Tensor::from_f64(storage, &[reals.len()], &all.view().to_f64()).unwrap();
+            assert_eq!(narrow.bytes(), one_by_one.bytes(), "{storage:?}");
+            assert_eq!(narrow.view().convert(Storage::F32).unwrap().view().to_f64(), narrow.view().to_f64());
+        }
+        assert_eq!(all.view().convert(Storage::F32).unwrap(), all);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Cli {
 pub enum Command {
     /// Check programs and print diagnostics; nothing is written
     Check(CheckArgs),
+    /// Compile a kernel: files and a manifest for the runtime, or any stage as text
+    Compile(CompileArgs),
     /// Run a kernel on tensors from a safetensors file
     Run(RunArgs),
     /// Measure a kernel: median time, GFLOP/s, GB/s, share of this machine's copy rate
@@ -51,6 +53,80 @@ pub enum RunTarget {
     Interp,
     /// Machine code for this processor
     Cpu,
+}
+
+/// What code is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CompileTarget {
+    /// Machine code for this processor (Cranelift)
+    Cpu,
+}
+
+impl CompileTarget {
+    pub fn name(self) -> &'static str {
+        match self {
+            CompileTarget::Cpu => "cpu",
+        }
+    }
+}
+
+/// A stage on the way from text to code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Emit {
+    /// What was written
+    Ast,
+    /// What is computed
+    Graph,
+    /// Which loops, blocks and memory
+    Tiles,
+    /// What each lane does
+    Kernel,
+    /// Cranelift IR
+    Clif,
+}
+
+impl Emit {
+    pub fn name(self) -> &'static str {
+        match self {
+            Emit::Ast => "ast",
+            Emit::Graph => "graph",
+            Emit::Tiles => "tiles",
+            Emit::Kernel => "kernel",
+            Emit::Clif => "clif",
+        }
+    }
+
+    /// The target whose code it is.
+    pub fn code_of(self) -> Option<CompileTarget> {
+        match self {
+            Emit::Ast | Emit::Graph | Emit::Tiles | Emit::Kernel => None,
+            Emit::Clif => Some(CompileTarget::Cpu),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// Program
+    pub file: PathBuf,
+    /// What to make code for
+    #[arg(long, value_enum)]
+    pub target: CompileTarget,
+    /// Model of the target (sm_90a)
+    #[arg(long)]
+    pub arch: Option<String>,
+    /// Print these stages to stdout, separated by commas; without -o the code is printed when nothing is said
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub emit: Vec<Emit>,
+    /// Extent of an axis (d=64), or the value of a scalar that decides extents; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    pub set: Vec<Setting>,
+    /// Kernel to compile, when the program has several
+    #[arg(long, value_name = "NAME")]
+    pub kernel: Option<String>,
+    /// Folder for the kernel files and manifest.json
+    #[arg(short = 'o', long = "out-dir", value_name = "DIR")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +189,12 @@ pub struct ExplainArgs {
     /// Program, or the code of a diagnostic
     #[arg(value_name = "FILE|CODE")]
     pub what: String,
+    /// Target to explain kernels for
+    #[arg(long, value_enum, default_value_t = CompileTarget::Cpu)]
+    pub target: CompileTarget,
+    /// Extent of an axis (d=64; 64 for feature axes when nothing is said), or the value of a scalar
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    pub set: Vec<Setting>,
     /// Only this kernel
     #[arg(long, value_name = "NAME")]
     pub kernel: Option<String>,

@@ -1,14 +1,16 @@
 //! `attnc explain`: what the compiler derived from a program, or the long text of a diagnostic code.
 
-use crate::args::ExplainArgs;
+use crate::args::{CompileTarget, ExplainArgs};
 use crate::fail::Failure;
-use crate::{files, out};
+use crate::settings::{self, Settings};
+use crate::{compile, files, out};
 use attnc_compiler::base::{Severity, render};
 use attnc_compiler::graph::Graph;
 use attnc_compiler::kernel::plan::{BufferKind, Plan};
+use attnc_compiler::lower::lower;
 use attnc_compiler::passes::cost::Sizes;
 use attnc_compiler::{sema, syntax};
-use attnc_runtime::host;
+use attnc_runtime::{CompileOptions, Engine, Kernel, host};
 use attnc_runtime::plan::axes_text;
 use std::fmt::Write;
 use std::path::Path;
@@ -28,29 +30,47 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         return Err(Failure::diagnostics(text, format!("{name}: the program has errors")));
     }
     out::warn(&text);
+    let known: Vec<String> = checked.graphs.iter().map(|g| g.name.clone()).collect();
     let mut all = String::new();
-    for graph in checked.graphs.iter().filter(|g| args.kernel.as_ref().is_none_or(|k| *k == g.name)) {
+    for graph in checked.graphs.into_iter().filter(|g| args.kernel.as_ref().is_none_or(|k| *k == g.name)) {
+        let kernel = Engine::interp().kernel(graph, vec![], &CompileOptions::default())?;
+        let settings = settings::typed(&args.set, kernel.signature())?;
         // Writing to a string cannot fail.
-        let _ = describe(&mut all, graph);
+        let _ = describe(&mut all, &kernel, &settings, args.target)?;
     }
-    if all.is_empty() {
-        return Err(Failure::new(format!("{name}: there is no such kernel")));
+    match (all.is_empty(), &args.kernel) {
+        (true, Some(kernel)) => Err(Failure::new(format!("{name}: there is no kernel `{kernel}`")).help(format!("the kernels are {}", known.join(", ")))),
+        (true, None) => Err(Failure::new(format!("{name}: the program has no kernel"))),
+        (false, _) => out::print(&all),
     }
-    out::print(&all)
 }
 
 fn is_code(text: &str) -> bool {
     text.len() == 5 && text.starts_with('A') && text[1..].bytes().all(|b| b.is_ascii_digit())
 }
 
-fn describe(out: &mut String, graph: &Graph) -> Result<(), std::fmt::Error> {
+fn describe(out: &mut String, kernel: &Kernel, settings: &Settings, target: CompileTarget) -> Result<std::fmt::Result, Failure> {
+    let (graph, plan) = (kernel.graph(), kernel.signature());
+    let mut settings = settings.clone();
+    let roles = Sizes::new(graph);
+    for (i, axis) in plan.axes.iter().enumerate() {
+        let open = axis.extent.is_none() && settings.extents.iter().all(|e| e.0 != axis.name);
+        if open && roles.is_feature(attnc_compiler::graph::AxisId(i as u32)) {
+            settings.extents.push((axis.name.clone(), 64));
+        }
+    }
+    let options = compile::options(kernel, &settings, target)?;
+    let program = lower(graph, &options).map_err(|e| compile::lowering(kernel, target.name(), e))?;
+    let names: Vec<String> = program.kernels.iter().map(|k| k.name.clone()).collect();
+    Ok(head(out, graph).and_then(|()| signature(out, graph, plan)).and_then(|()| launches(out, &program.plan, &names)))
+}
+
+fn head(out: &mut String, graph: &Graph) -> std::fmt::Result {
     writeln!(out, "kernel {}", graph.name)?;
     for line in &graph.doc {
         writeln!(out, "  {}", line.trim())?;
     }
-    let Ok(interface) = attnc_runtime::interface::of(graph) else { return writeln!(out, "  the extent of an axis depends on tensor contents") };
-    let plan = &interface.plan;
-    signature(out, graph, plan)
+    Ok(())
 }
 
 fn signature(out: &mut String, graph: &Graph, plan: &Plan) -> std::fmt::Result {
@@ -86,7 +106,7 @@ fn signature(out: &mut String, graph: &Graph, plan: &Plan) -> std::fmt::Result {
 }
 
 /// Kernels in order, with their grids, and the memory between them.
-pub fn launches(out: &mut String, plan: &Plan, names: &[String]) -> std::fmt::Result {
+fn launches(out: &mut String, plan: &Plan, names: &[String]) -> std::fmt::Result {
     let text = |e| host::text(e, &plan.axes, &plan.inputs);
     writeln!(out, "\nkernels, in order")?;
     for (i, launch) in plan.launches.iter().enumerate() {

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod check;
+mod compile;
 mod explain;
 mod fail;
 mod files;
@@ -46,6 +47,7 @@ fn payload(payload: &(dyn std::any::Any + Send)) -> &str {
 fn dispatch(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Check(args) => check::run(args),
+        Command::Compile(args) => compile::run(args),
         Command::Run(args) => run::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Explain(args) => explain::run(args),

@@ -1,5 +1,7 @@
 //! A folder with a program and an input file, and the command in it.
 
+#![allow(dead_code)] // each test file uses a part
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 

@@ -354,6 +354,19 @@ impl Machine<'_> {
         }
     }
 
+    /// As `at`, or `None` where nothing has been stored.
+    fn peek(&self, place: Place, index: i64) -> Result<Option<f64>> {
+        let at = self.int(place.offset)?.wrapping_add(index);
+        let cells = match place.base {
+            Base::Buffer(b) => &self.buffers[b.0 as usize],
+            Base::Local(l) => &self.locals[l.0 as usize],
+        };
+        match usize::try_from(at).ok().and_then(|i| cells.get(i)) {
+            Some(None) => Ok(None),
+            Some(Some(_)) | None => self.at(place, index).map(Some),
+        }
+    }
+
     fn put(&mut self, place: Place, index: i64, x: f64) -> Result<()> {
         let at = self.int(place.offset)?.wrapping_add(index);
         let x = self.rounded(Scalar::Real(x));
@@ -387,13 +400,16 @@ impl Machine<'_> {
                 for r in 0..rows {
                     let shift = self.at(shift, r)?;
                     let shift = if shift == f64::NEG_INFINITY { 0.0 } else { shift };
-                    let mut sum = self.at(sums, r)?;
+                    // Sums that nobody set stay unset: the caller does not want them.
+                    let mut sum = self.peek(sums, r)?;
                     for j in 0..cols {
                         let power = self.apply(ExpDiff, &[scale * self.at(x, r * x_row + j)?, scale * shift])?;
                         self.put(y, r * y_row + j, power)?;
-                        sum += power;
+                        sum = sum.map(|s| s + power);
                     }
-                    self.put(sums, r, sum)?;
+                    if let Some(sum) = sum {
+                        self.put(sums, r, sum)?;
+                    }
                 }
             }
             TileCall::MaxRows { rows, cols, x, x_row, out } => self.rows(Max, rows, cols, x, x_row, out)?,

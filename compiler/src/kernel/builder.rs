@@ -367,13 +367,8 @@ impl KernelBuilder {
         if !self.changes(base) {
             return self.pure(Key::Load(base, index), Inst::Load { base, index }, ty);
         }
-        for scope in self.scopes.iter().rev() {
-            if let Some(&value) = scope.memory.get(&(base, index)) {
-                return value;
-            }
-            if scope.repeats {
-                break;
-            }
+        if let Some(value) = self.held(base, index) {
+            return value;
         }
         let value = self.fresh(ty);
         self.push(Stmt::Let(value, Inst::Load { base, index }));
@@ -381,9 +376,25 @@ impl KernelBuilder {
         value
     }
 
-    /// Stores one element.
+    /// What an element that may change is known to hold here.
+    fn held(&self, base: Base, index: Value) -> Option<Value> {
+        for scope in self.scopes.iter().rev() {
+            if let Some(&value) = scope.memory.get(&(base, index)) {
+                return Some(value);
+            }
+            if scope.repeats {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Stores one element; nothing where it holds that value already.
     pub fn store(&mut self, base: impl Into<Base>, index: Value, value: Value) {
         let base = base.into();
+        if self.held(base, index) == Some(value) {
+            return;
+        }
         self.forget(base);
         self.push(Stmt::Store { base, index, value });
         // Locals hold what was stored, exactly; buffers may round it.
@@ -615,6 +626,18 @@ mod tests {
         });
         assert_ne!(b.load(moving, i), m);
         assert_eq!(b.load(fixed, i), f);
+    }
+
+    #[test]
+    fn storing_what_is_there_leaves_nothing() {
+        let mut b = KernelBuilder::new("k", 1);
+        let tile = b.local("tile", DType::Real, 8);
+        let n = b.int_arg("n");
+        b.count(n, |b, i| {
+            let x = b.load(tile, i);
+            b.store(tile, i, x);
+        });
+        assert!(b.finish().body.is_empty());
     }
 
     #[test]

@@ -33,8 +33,8 @@ const TEXTS: &[(&str, &str)] = &[
     ("A0301", "An axis is named that is not declared, or a value stands where an axis is needed."),
     (
         "A0302",
-        "The axis of a reduction must occur in the body itself, not only in its mask: `softmax[s](sum[d] q * k where s <= t)` with \
-         the renaming `k[t = s]` forgotten would sum a constant. Literals are excepted; to count positions write `count`.",
+        "The axis of a reduction must occur in the body itself, not only in its mask: `max[s] (sum[d] q * k where s <= t)` with \
+         the renaming `k[t = s]` forgotten would take the maximum of one and the same value. Literals are excepted; to count positions write `count`.",
     ),
     (
         "A0303",

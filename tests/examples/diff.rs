@@ -55,7 +55,7 @@ fn tiles_of(args: &[String]) {
             match std::panic::catch_unwind(|| attnc_compiler::lower::lower_stages(g, &options)) {
                 Ok(Ok(s)) => { println!("{file}: {} kernels {:?}", s.program.kernels.len(), t.elapsed());
                     if args.len() == 2 { println!("{}", attnc_compiler::tiles::text::program(&s.tiles)); println!("{}", s.program.kernels.iter().map(|k| k.to_string()).collect::<String>()); } }
-                Ok(Err(e)) => println!("{file}: ERROR {}", e.to_string().chars().take(300).collect::<String>()),
+                Ok(Err(e)) => { println!("{file}: ERROR {}", e.to_string().chars().take(300).collect::<String>()); if args.len() == 2 { println!("{}", attnc_compiler::lower::prepared(g)) } }
                 Err(_) => println!("{file}: PANIC"),
             }
         }

@@ -57,7 +57,7 @@ impl Rewrite for Expand {
                 }
                 value
             }
-            Op::Reduce { op: op @ (ReduceOp::ArgMax | ReduceOp::ArgMin), axes, body, mask } if axes.len() == 1 && reduces(&b.graph, body) => {
+            Op::Reduce { op: op @ (ReduceOp::ArgMax | ReduceOp::ArgMin), axes, body, mask } if axes.len() == 1 && (reduces(&b.graph, body) || mask.is_some_and(|m| reduces(&b.graph, m))) => {
                 arg_by_value(b, op, axes[0], body, mask, span)
             }
             Op::Prefix { op, axis, dir, body, mask } => prefix(b, op, axis, dir, body, mask, span),
@@ -132,6 +132,10 @@ fn rank(b: &mut Builder, axes: &[AxisId], key: NodeId, mask: Option<NodeId>, des
     let names: Vec<(AxisId, AxisId)> = axes.iter().map(|a| (*a, b.twin(*a))).collect();
     let others: Vec<AxisId> = names.iter().map(|n| n.1).collect();
     let key = if b.graph.dtype(key) == DType::Bool { b.map(ScalarOp::ToInt, &[key], span) } else { key };
+    // Elements are compared with one another: all must come out of one computation, bit for bit.
+    if !matches!(b.graph.op(key), Op::Input(_) | Op::Index(_)) {
+        b.cuts.insert(key);
+    }
     let key2 = b.rename(key, &names, span);
     let (here, there) = (flat(b, axes, span), flat(b, &others, span));
     let earlier = b.map(ScalarOp::Lt, &[there, here], span);

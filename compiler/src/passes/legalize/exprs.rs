@@ -117,9 +117,16 @@ impl Lower<'_> {
         // Axes of one position are not in the tile but are still checked.
         for (dim, expr) in at {
             let raw = self.eval(*expr, element)?;
-            let extent = self.bounds(*dim)?.stop;
-            let (ok, safe) = self.guarded(raw, extent);
-            inside = Some(inside.map_or(ok, |i| self.b.and(i, ok)));
+            // A position of the same axis is in the tile.
+            let sure = matches!(self.k.expr(*expr), Expr::Pos(p) if self.k.dim(*p).axis == self.k.dim(*dim).axis);
+            let safe = if sure {
+                raw
+            } else {
+                let extent = self.bounds(*dim)?.stop;
+                let (ok, safe) = self.guarded(raw, extent);
+                inside = Some(inside.map_or(ok, |i| self.b.and(i, ok)));
+                safe
+            };
             if let Some(place) = dims.iter().position(|d| d == dim) {
                 let stride = self.b.int(strides[place]);
                 index = self.b.mul_add(safe, stride, index);

@@ -19,6 +19,8 @@ use std::collections::{HashMap, HashSet};
 enum Due {
     Reduce(NodeId),
     Scan(ScanId),
+    /// A value that is read at other positions: kept as a tile with all of them.
+    Hold(NodeId),
 }
 
 /// The running maximum that a sum follows, and the other factors of its terms.
@@ -31,29 +33,30 @@ impl Writer<'_> {
     /// Computes, in the current scope, all reductions and scans that the targets need. A target's axes in the list will be looped
     /// over by the caller; what varies over them is left for then.
     pub(crate) fn needs(&mut self, targets: &[(NodeId, Vec<AxisId>)]) -> Result<(), CompileError> {
-        let mut list = Vec::new();
-        let mut seen = HashSet::new();
-        for (node, bound) in targets {
-            self.due(*node, bound, &mut seen, &mut list);
-        }
-        while let Some(first) = list.first().copied() {
+        // What one item adds (axes that are held from now on) changes what is due, so the list is made anew after each.
+        let mut last = None;
+        loop {
+            let mut list = Vec::new();
+            let mut seen = HashSet::new();
+            for (node, bound) in targets {
+                self.due(*node, bound, &mut seen, &mut list);
+            }
+            let Some(first) = list.first().copied() else { return Ok(()) };
+            if last == Some(first) {
+                return Err(self.bug(format!("{first:?} stays due")));
+            }
+            last = Some(first);
             match first {
-                Due::Scan(scan) => {
-                    list.remove(0);
-                    self.scan(scan)?;
+                Due::Scan(scan) => self.scan(scan)?,
+                Due::Hold(id) => {
+                    self.tile(id)?;
                 }
                 Due::Reduce(id) => {
-                    if self.lookup(id).is_some() {
-                        list.remove(0);
-                        continue;
-                    }
                     let group = self.group(id, &list);
-                    list.retain(|d| !matches!(d, Due::Reduce(r) if group.contains(r)));
                     self.reduce_group(&group)?;
                 }
             }
         }
-        Ok(())
     }
 
     /// Whether the axis is mapped to a dimension that tiles hold whole.
@@ -94,12 +97,28 @@ impl Writer<'_> {
                     self.due_scan(*scan, bound, seen, list);
                 }
             }
+            Op::Read { value, subs } if self.is_inside(*value) => {
+                let kept: Vec<AxisId> = bound.iter().copied().filter(|a| !subs.iter().any(|s| s.0 == *a)).collect();
+                self.due(*value, &kept, seen, list);
+                let varies = self.graph.axes_of(*value).iter().any(|a| kept.contains(a));
+                if !varies && self.lookup(*value).is_none() && !list.contains(&Due::Hold(*value)) {
+                    list.push(Due::Hold(*value));
+                }
+                for (_, index) in subs {
+                    self.due(*index, bound, seen, list);
+                }
+            }
             op => {
                 for operand in op.operands() {
                     self.due(operand, bound, seen, list);
                 }
             }
         }
+    }
+
+    /// A value that this kernel computes and does not read back from memory.
+    fn is_inside(&self, id: NodeId) -> bool {
+        !matches!(self.graph.op(id), Op::Input(_) | Op::History { .. }) && (!self.homes.contains_key(&id) || self.is_mine(id)) && self.closed_scan(id).is_none()
     }
 
     fn due_scan(&self, scan: ScanId, bound: &[AxisId], seen: &mut HashSet<(NodeId, Vec<AxisId>)>, list: &mut Vec<Due>) {

@@ -7,8 +7,33 @@ use crate::passes::error::CompileError;
 use crate::tiles::*;
 
 impl Writer<'_> {
+    /// The value as it stands in a scope, if it can be used here: an axis that an inner scope maps anew needs a tile to pick from.
     pub(crate) fn lookup(&self, id: NodeId) -> Option<ExprId> {
-        self.scopes.iter().rev().find_map(|s| s.vals.get(&id).copied())
+        let (scope, expr) = self.scopes.iter().enumerate().rev().find_map(|(i, s)| s.vals.get(&id).map(|e| (i, *e)))?;
+        (self.moved(id, scope).is_empty() || matches!(self.k.expr(expr), Expr::Tile(_))).then_some(expr)
+    }
+
+    /// Axes of the value that scopes inside `scope` map anew.
+    fn moved(&self, id: NodeId, scope: usize) -> Vec<AxisId> {
+        let inner = &self.scopes[scope + 1..];
+        self.graph.axes_of(id).iter().copied().filter(|a| inner.iter().any(|s| s.env.contains_key(a))).collect()
+    }
+
+    /// The value at the current positions, when some scope has it.
+    fn found(&mut self, id: NodeId) -> Option<ExprId> {
+        let expr = self.lookup(id)?;
+        let scope = self.scopes.iter().rposition(|s| s.vals.contains_key(&id))?;
+        let moved = self.moved(id, scope);
+        let Expr::Tile(tile) = *self.k.expr(expr) else { return Some(expr) };
+        let mut at = Vec::new();
+        for axis in moved {
+            let (here, dims) = (self.env(axis)?, self.k.tile(tile).dims.clone());
+            if let Some(dim) = dims.into_iter().find(|d| self.k.dim(*d).axis == axis && *d != here) {
+                let position = self.k.add(Expr::Pos(here));
+                at.push((dim, position));
+            }
+        }
+        Some(if at.is_empty() { expr } else { self.k.add(Expr::TileAt { tile, at }) })
     }
 
     /// The dimension that an axis is mapped to, if any.
@@ -61,7 +86,7 @@ impl Writer<'_> {
         let stored = self.homes.contains_key(&id) && !self.is_mine(id);
         let level = match (found, self.graph.op(id)) {
             // An expression may have been made in an inner scope of a value that does not vary there.
-            (Some(i), _) => i,
+            (Some(i), _) => i.max(axes()),
             _ if stored => axes(),
             (_, Op::Const(_) | Op::Extent(_) | Op::Input(_) | Op::Index(_)) => axes(),
             (_, Op::Map { args, .. }) => args.iter().map(|a| self.level_in(*a, memo)).max().unwrap_or(0),
@@ -89,7 +114,7 @@ impl Writer<'_> {
 
     /// The value of a node at the current positions.
     pub(crate) fn expr(&mut self, id: NodeId) -> Result<ExprId, CompileError> {
-        if let Some(expr) = self.lookup(id) {
+        if let Some(expr) = self.found(id) {
             return Ok(expr);
         }
         let graph = self.graph;
@@ -179,15 +204,31 @@ impl Writer<'_> {
             }
             return Ok(self.k.add(Expr::Load { buffer: home.buffer, index, guard }));
         }
-        // A value of this kernel: all positions of the axes read must be in the tile.
-        let tile = self.tile(value)?;
+        // A value of this kernel: all positions of the axes read must be in the tile; other axes are at the current positions.
+        let tile = match self.lookup(value).map(|e| self.k.expr(e).clone()) {
+            Some(Expr::Tile(tile)) => tile,
+            _ => self.tile(value)?,
+        };
         let mut at = Vec::new();
+        let held = self.k.tile(tile).dims.clone();
         for (axis, index) in exprs {
-            let dim = self.dim_of(axis)?;
+            // The tile may hold the axis whole while a loop here runs over it.
+            let own = held.iter().copied().find(|d| self.k.dim(*d).axis == axis);
+            let dim = match own {
+                Some(dim) => dim,
+                None => self.dim_of(axis)?,
+            };
             if !matches!(self.k.dim(dim).kind, DimKind::Whole { .. }) {
                 return Err(CompileError::Unsupported { what: format!("reads along `{}` of a value that is split along it", self.graph.axis(axis).name) });
             }
             at.push((dim, index));
+        }
+        for dim in held {
+            let axis = self.k.dim(dim).axis;
+            if let Some(here) = self.env(axis).filter(|h| *h != dim && !at.iter().any(|a| a.0 == dim)) {
+                let position = self.k.add(Expr::Pos(here));
+                at.push((dim, position));
+            }
         }
         Ok(self.k.add(Expr::TileAt { tile, at }))
     }

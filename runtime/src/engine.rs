@@ -169,6 +169,11 @@ impl Kernel {
         &self.0.warnings
     }
 
+    /// How many times code has been made: once for each set of storages and fixed extents met (and kept).
+    pub fn specialisations(&self) -> usize {
+        self.0.made.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Checks a call without running it.
     ///
     /// Errors: the first thing that does not fit.

@@ -53,6 +53,10 @@ pub enum RunTarget {
     Interp,
     /// Machine code for this processor
     Cpu,
+    /// A WebGPU device
+    Wgsl,
+    /// An NVIDIA GPU
+    Ptx,
 }
 
 /// What code is made for.
@@ -60,12 +64,18 @@ pub enum RunTarget {
 pub enum CompileTarget {
     /// Machine code for this processor (Cranelift)
     Cpu,
+    /// WebGPU shaders (naga)
+    Wgsl,
+    /// Assembly for NVIDIA GPUs (LLVM)
+    Ptx,
 }
 
 impl CompileTarget {
     pub fn name(self) -> &'static str {
         match self {
             CompileTarget::Cpu => "cpu",
+            CompileTarget::Wgsl => "wgsl",
+            CompileTarget::Ptx => "ptx",
         }
     }
 }
@@ -83,6 +93,10 @@ pub enum Emit {
     Kernel,
     /// Cranelift IR
     Clif,
+    /// LLVM IR
+    Llvm,
+    Wgsl,
+    Ptx,
 }
 
 impl Emit {
@@ -93,6 +107,9 @@ impl Emit {
             Emit::Tiles => "tiles",
             Emit::Kernel => "kernel",
             Emit::Clif => "clif",
+            Emit::Llvm => "llvm",
+            Emit::Wgsl => "wgsl",
+            Emit::Ptx => "ptx",
         }
     }
 
@@ -101,6 +118,8 @@ impl Emit {
         match self {
             Emit::Ast | Emit::Graph | Emit::Tiles | Emit::Kernel => None,
             Emit::Clif => Some(CompileTarget::Cpu),
+            Emit::Llvm | Emit::Ptx => Some(CompileTarget::Ptx),
+            Emit::Wgsl => Some(CompileTarget::Wgsl),
         }
     }
 }

@@ -4,8 +4,7 @@ use crate::args::BenchArgs;
 use crate::fail::Failure;
 use crate::files::TensorFile;
 use crate::{made, out, run, settings};
-use attnc_runtime::{CompileOptions, RuntimeError, Scalar, Tensor, TensorView};
-use indicatif::{ProgressBar, ProgressStyle};
+use attnc_runtime::{CompileOptions, Engine, RuntimeError, Scalar, Tensor, TensorView, TensorViewMut};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -25,6 +24,9 @@ pub struct Report {
     /// Bytes of inputs and outputs, each once.
     pub bytes: u64,
     pub gbytes_per_s: f64,
+    /// What the same target reaches on a product of two square matrices, in GFLOP/s.
+    pub matmul_gflops: f64,
+    pub share_of_matmul: f64,
     /// What a plain copy reaches on this machine, counting bytes read and written.
     pub copy_gbytes_per_s: f64,
     pub share_of_copy: f64,
@@ -48,7 +50,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let scalars: Vec<(&str, Scalar)> = scalars.iter().map(|(n, v)| (n.as_str(), *v)).collect();
     let extents: Vec<(&str, i64)> = if file.is_some() { given.iter().map(|(n, e)| (n.as_str(), *e)).collect() } else { vec![] };
 
-    let bar = progress();
+    let bar = out::progress("compiling");
     let start = Instant::now();
     let mut outputs: Vec<(String, Tensor)> = kernel.run_with(&views, &scalars, &extents)?.into_iter().collect();
     let first = start.elapsed();
@@ -70,6 +72,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let bytes: usize = views.iter().map(|v| v.1.len() * v.1.storage().bytes()).chain(outputs.iter().map(|o| o.1.bytes().len())).sum();
     let flops = made::dense_flops(kernel.graph(), &bound.extents);
     let copy = copy_rate()?;
+    let matmul = matmul_rate(&engine)?;
     let rate = bytes as f64 / median / 1e9;
     let plan = kernel.signature();
     let shown = plan.inputs.iter().flat_map(|i| &i.axes).chain(plan.outputs.iter().flat_map(|o| &o.axes));
@@ -85,6 +88,8 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         fastest_ms: times[0].as_secs_f64() * 1e3,
         runs: times.len(),
         dense_gflops: flops / median / 1e9,
+        matmul_gflops: matmul,
+        share_of_matmul: flops / median / 1e9 / matmul,
         bytes: bytes as u64,
         gbytes_per_s: rate,
         copy_gbytes_per_s: copy,
@@ -99,7 +104,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 fn text(r: &Report) -> String {
     let extents: Vec<String> = r.extents.iter().map(|(n, e)| format!("{n}={e}")).collect();
     format!(
-        "{} on {} ({})\n  median   {:.3} ms over {} runs (fastest {:.3} ms, first call {:.1} ms)\n  work     {:.2} GFLOP/s, masked elements counted\n  memory   {:.2} GB/s of inputs and outputs ({:.1} MB), {:.0} % of a copy ({:.1} GB/s)\n",
+        "{} on {} ({})\n  median   {:.3} ms over {} runs (fastest {:.3} ms, first call {:.1} ms)\n  work     {:.2} GFLOP/s, masked elements counted: {:.0} % of a matrix product ({:.1} GFLOP/s)\n  memory   {:.2} GB/s of inputs and outputs ({:.1} MB), {:.0} % of a copy ({:.1} GB/s)\n",
         r.kernel,
         r.target,
         extents.join(" "),
@@ -108,6 +113,8 @@ fn text(r: &Report) -> String {
         r.fastest_ms,
         r.first_ms,
         r.dense_gflops,
+        r.share_of_matmul * 100.0,
+        r.matmul_gflops,
         r.gbytes_per_s,
         r.bytes as f64 / 1e6,
         r.share_of_copy * 100.0,
@@ -115,18 +122,24 @@ fn text(r: &Report) -> String {
     )
 }
 
-/// Shown when stderr is a terminal.
-fn progress() -> ProgressBar {
-    use std::io::IsTerminal;
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+/// Rate of `c = a b` on the same engine: what its matrix products reach when nothing else is asked. The best of a second.
+fn matmul_rate(engine: &Engine) -> Result<f64, Failure> {
+    let n: usize = if engine.device().is_none() { 64 } else { 1024 };
+    let program = "kernel mm(a: [i,k], b: [k,j]) -> (c: [i,j]) { c = sum[k] a * b }";
+    let kernel = engine.compile(program, None, &CompileOptions::default())?;
+    let a: Vec<f32> = (0..n * n).map(|i| (i % 7) as f32 - 3.0).collect();
+    let inputs = [("a", TensorView::new(&a, &[n, n])?), ("b", TensorView::new(&a, &[n, n])?)];
+    let mut c = vec![0f32; n * n];
+    let (mut best, began) = (f64::INFINITY, Instant::now());
+    for round in 0..100 {
+        let start = Instant::now();
+        kernel.run_into(&inputs, &[], &mut [("c", TensorViewMut::new(&mut c, &[n, n])?)])?;
+        best = best.min(start.elapsed().as_secs_f64());
+        if round > 0 && began.elapsed() > Duration::from_secs(1) {
+            break;
+        }
     }
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+    Ok(2.0 * (n as f64).powi(3) / best / 1e9)
 }
 
 /// Bytes moved by copying between two arrays far larger than the caches, in 10^9 per second; the best of five.

@@ -23,6 +23,9 @@ struct Artifacts {
 }
 
 pub fn run(args: &CompileArgs) -> Result<(), Failure> {
+    if let Some(wrong) = args.emit.iter().find(|e| e.code_of().is_some_and(|t| t != args.target)) {
+        return Err(Failure::new(format!("--emit {} does not go with --target {}", wrong.name(), args.target.name())));
+    }
     let mut text = String::new();
     if args.emit.contains(&Emit::Ast) {
         let source = files::program(&args.file)?;
@@ -49,9 +52,6 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
         let code = args.emit.iter().any(|e| e.name() == name) || (args.emit.is_empty() && args.output.is_none());
         if code {
             section(&mut text, args, name, &artifacts.files.iter().map(|f| f.1.as_str()).collect::<Vec<_>>().join("\n"));
-        }
-        if let Some(wrong) = args.emit.iter().find(|e| e.code_of().is_some_and(|t| t != args.target)) {
-            return Err(Failure::new(format!("--emit {} does not go with --target {}", wrong.name(), args.target.name())));
         }
         if let Some(folder) = &args.output {
             write(folder, args, stages.program, artifacts)?;
@@ -113,12 +113,15 @@ fn target_choices(target: CompileTarget) -> Result<(attnc_compiler::kernel::caps
             let tile = attnc_compiler::passes::tile::TileOptions::default();
             Ok((attnc_compiler::kernel::caps::Caps::cpu(), tile))
         }
+        CompileTarget::Wgsl | CompileTarget::Ptx => Err(run::not_built(target.name())),
     }
 }
 
 fn extension(target: CompileTarget) -> &'static str {
     match target {
         CompileTarget::Cpu => "clif",
+        CompileTarget::Wgsl => "wgsl",
+        CompileTarget::Ptx => "ptx",
     }
 }
 
@@ -128,6 +131,7 @@ fn artifacts(target: CompileTarget, program: &Program) -> Result<Artifacts, Fail
         let file = format!("{}_{i}.{}", program.plan.name, extension(target));
         let text = match target {
             CompileTarget::Cpu => clif(kernel)?,
+            CompileTarget::Wgsl | CompileTarget::Ptx => return Err(run::not_built(target.name())),
         };
         made.entries.push(Entry::of(kernel, &file));
         made.files.push((file, text));
@@ -142,7 +146,7 @@ fn clif(kernel: &attnc_compiler::kernel::Kernel) -> Result<String, Failure> {
 
 #[cfg(not(feature = "cpu"))]
 fn clif(_: &attnc_compiler::kernel::Kernel) -> Result<String, Failure> {
-    Err(Failure::new("this attnc was built without the target cpu"))
+    Err(run::not_built("cpu"))
 }
 
 fn kernels_text(program: &Program) -> String {

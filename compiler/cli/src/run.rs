@@ -16,8 +16,15 @@ pub fn engine(target: RunTarget) -> Result<Engine, Failure> {
         #[cfg(feature = "cpu")]
         RunTarget::Cpu => Ok(Engine::cpu()?),
         #[cfg(not(feature = "cpu"))]
-        RunTarget::Cpu => Err(Failure::new("this attnc was built without the target cpu")),
+        RunTarget::Cpu => Err(not_built("cpu")),
+        RunTarget::Wgsl => Err(not_built("wgsl")),
+        RunTarget::Ptx => Err(not_built("ptx")),
     }
+}
+
+/// The failure of a target that was left out when this program was built.
+pub fn not_built(target: &str) -> Failure {
+    Failure::new(format!("this attnc was built without the target {target}"))
 }
 
 /// Reads and checks a program and prints its warnings.
@@ -44,6 +51,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         (failure, Some(path)) if failure.message.starts_with("input ") => Failure { message: format!("{}: {}", path.display(), failure.message), ..failure },
         (failure, _) => failure,
     };
-    let outputs = kernel.run_with(&views, &scalars, &extents).map_err(named)?;
+    let bar = out::progress("running");
+    let outputs = kernel.run_with(&views, &scalars, &extents);
+    bar.finish_and_clear();
+    let outputs = outputs.map_err(named)?;
     place.commit_tensors(&outputs)
 }

@@ -231,6 +231,28 @@ fn wrong_command_lines() {
 }
 
 #[test]
+fn stages_that_do_not_go_with_the_target() {
+    let lab = Lab::new(PROGRAM, b"");
+    lab.exec(&["compile", "prog.attn", "--target", "cpu", "--emit", "ptx"], 1, &["ptx", "cpu"]);
+    lab.exec(&["compile", "prog.attn", "--target", "cpu", "--emit", "assembly"], 2, &["assembly", "clif"]);
+    lab.exec(&["compile", "prog.attn", "--target", "cpu", "--set", "z=1", "--emit", "graph"], 1, &["z"]);
+    #[cfg(feature = "cpu")]
+    lab.exec(&["compile", "prog.attn", "--target", "cpu", "--set", "d=2", "--set", "e=2", "-o", "prog.attn"], 1, &["prog.attn"]);
+}
+
+#[test]
+fn sizes_beyond_memory_are_errors_before_anything_is_allocated() {
+    let program = "kernel f(x: [t], n: int) -> (o: [t,s]) {\n    axis s: n * n\n    o = x * s\n}\n";
+    let lab = Lab::new(program, &tensors(&[("x", "F32", vec![3], f32s(3))]));
+    for (n, want) in [("1000000", "GiB"), ("3000000000", "too large"), ("9000000000000000000", "too large")] {
+        for target in [&["interp"][..], if cfg!(feature = "cpu") { &["cpu"] } else { &[] }].concat() {
+            let set = format!("n={n}");
+            lab.exec(&["run", "prog.attn", "--target", target, "--in", "in.safetensors", "--out", "o", "--set", &set], 1, &[want]);
+        }
+    }
+}
+
+#[test]
 fn an_old_output_survives_a_failed_run() {
     let lab = Lab::new(PROGRAM, &without("v"));
     std::fs::write(lab.path("out.safetensors"), b"old").unwrap();

@@ -225,6 +225,127 @@ fn generate(seed: u64) -> Kernel {
     g.b.finish()
 }
 
+/// A loop over elements whose body is straight-line: what may run four elements at a time. Sums stay exact.
+fn elements(seed: u64) -> Kernel {
+    let mut r = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut b = KernelBuilder::new(format!("elements_{seed}"), 1);
+    let x = b.buffer("x", DType::Real, Storage::F32, false);
+    let i = b.buffer("i", DType::Int, Storage::I64, false);
+    let out_x = b.buffer("out_x", DType::Real, Storage::F32, true);
+    let out_i = b.buffer("out_i", DType::Int, Storage::I64, true);
+    let flags = b.local("flags", DType::Bool, LEN as usize);
+    let halves = b.local("halves", DType::Real, LEN as usize);
+    let (n, s, block) = (b.int_arg("n"), b.real_arg("s"), b.block());
+    let (zero, one) = (b.int(0), b.int(1));
+    let len = b.int(LEN);
+    b.count(len, |b, at| {
+        let v = b.load(x, at);
+        b.store(halves, at, v);
+        let odd = b.lt(at, n);
+        b.store(flags, at, odd);
+    });
+    let lo = b.int(r.below(3) as i64);
+    let bound = b.int(r.below(LEN as usize + 1) as i64);
+    // A bound that the code knows, or one that it does not.
+    let hi = if r.below(2) == 0 { bound } else { b.op(ScalarOp::Min, &[bound, n]) };
+    let kinds: Vec<ScalarOp> = (0..r.below(3)).map(|_| r.of(&[ScalarOp::Add, ScalarOp::Max, ScalarOp::Min])).collect();
+    let inits = vec![s; kinds.len()];
+    let results = b.for_loop(lo, hi, one, &inits, |b, var, params| {
+        let last = b.int(LEN - 1);
+        let mirrored = b.sub(last, var);
+        let mut ints = vec![var, mirrored, n, block, zero];
+        let mut bools = vec![];
+        let mut reals = vec![s];
+        let clamp = |b: &mut KernelBuilder, v: Value| {
+            let (low, high) = (b.real(-8.0), b.real(8.0));
+            let v = b.max(v, low);
+            let v = b.min(v, high);
+            b.op(ScalarOp::Rint, &[v])
+        };
+        for _ in 0..10 {
+            let any = r.of(&ints);
+            let inside = if r.below(3) == 0 { b.modulo(any, len) } else { r.of(&[var, mirrored, zero]) };
+            match r.below(10) {
+                0 => reals.push(b.load(x, inside)),
+                1 => ints.push(b.load(i, inside)),
+                2 => bools.push(b.load(flags, var)),
+                3 => reals.push(b.load(halves, var)),
+                4 => {
+                    let far = b.int(r.of(&[0, 3, -5, 1 << 40, i64::MAX, i64::MIN, 7]));
+                    let op = r.of(&[ScalarOp::Lt, ScalarOp::Le, ScalarOp::Eq, ScalarOp::Ne]);
+                    let near = r.of(&ints);
+                    let other = r.of(&[far, near]);
+                    bools.push(b.op(op, &[any, other]));
+                }
+                5 => {
+                    let factor = b.int(r.below(5) as i64 - 2);
+                    let op = r.of(&[ScalarOp::Add, ScalarOp::Sub, ScalarOp::Mul, ScalarOp::IntDiv, ScalarOp::BitAnd]);
+                    let near = r.of(&ints);
+                    let other = r.of(&[factor, near]);
+                    ints.push(b.op(op, &[any, other]));
+                }
+                6 | 7 => {
+                    let op = r.of(&[ScalarOp::Add, ScalarOp::Sub, ScalarOp::Mul, ScalarOp::Min, ScalarOp::Max, ScalarOp::Ratio]);
+                    let (p, q) = (r.of(&reals), r.of(&reals));
+                    let v = b.op(op, &[p, q]);
+                    reals.push(clamp(b, v));
+                }
+                8 => {
+                    let op = r.of(&[ScalarOp::Neg, ScalarOp::Abs, ScalarOp::Sign, ScalarOp::Rint]);
+                    let p = r.of(&reals);
+                    reals.push(b.op(op, &[p]));
+                }
+                _ if bools.is_empty() => {}
+                _ => {
+                    let (c, d) = (r.of(&bools), r.of(&bools));
+                    let op = r.of(&[ScalarOp::And, ScalarOp::Or, ScalarOp::Ne, ScalarOp::Eq]);
+                    let c = b.op(op, &[c, d]);
+                    bools.push(c);
+                    let (p, q) = (r.of(&reals), r.of(&reals));
+                    reals.push(b.select(c, p, q));
+                    reals.push(b.op(ScalarOp::ToReal, &[c]));
+                    let (p, q) = (r.of(&ints), r.of(&ints));
+                    ints.push(b.select(c, p, q));
+                }
+            }
+        }
+        let v = r.of(&reals);
+        b.store(out_x, r.of(&[var, mirrored]), v);
+        if r.below(2) == 0 {
+            b.store(out_i, var, *ints.last().unwrap());
+        }
+        if let (Some(c), true) = (bools.last(), r.below(2) == 0) {
+            b.store(flags, var, *c);
+        }
+        if r.below(2) == 0 {
+            let v = r.of(&reals);
+            b.store(halves, var, v);
+        }
+        params
+            .iter()
+            .zip(&kinds)
+            .map(|(p, op)| {
+                let (v, w) = (r.of(&reals), r.of(&reals));
+                let term = if r.below(2) == 0 { b.mul(v, w) } else { v };
+                b.op(*op, &[*p, term])
+            })
+            .collect()
+    });
+    for (at, result) in results.iter().enumerate() {
+        let at = b.int(LEN - 1 - at as i64);
+        b.store(out_x, at, *result);
+    }
+    let shown = b.op(ScalarOp::Min, &[len, n]);
+    b.count(shown, |b, at| {
+        let (c, h, old) = (b.load(flags, at), b.load(halves, at), b.load(out_x, at));
+        let c = b.op(ScalarOp::ToReal, &[c]);
+        let v = b.add(c, h);
+        let v = b.add(v, old);
+        b.store(out_x, at, v);
+    });
+    b.finish()
+}
+
 fn reals(cells: &Cells) -> Vec<f32> {
     cells.iter().map(|c| if let Some(Scalar::Real(x)) = c { *x as f32 } else { panic!("{c:?}") }).collect()
 }
@@ -235,10 +356,18 @@ fn ints(cells: &Cells) -> Vec<i64> {
 
 #[test]
 fn random_kernels_agree_with_their_meaning() {
+    agree((0..400).map(generate).collect());
+}
+
+#[test]
+fn random_element_loops_agree_with_their_meaning() {
+    agree((0..1500).map(elements).collect());
+}
+
+fn agree(kernels: Vec<Kernel>) {
     let driver = CpuDriver::new(Some(1)).unwrap();
     let x: Vec<f32> = (0..LEN).map(|i| ((i * 7) % 11 - 5) as f32).collect();
     let i: Vec<i64> = (0..LEN).map(|i| (i * 5) % 13 - 6).collect();
-    let kernels: Vec<Kernel> = (0..400).map(generate).collect();
     let code = driver.load(&kernels).unwrap();
     for (at, kernel) in kernels.iter().enumerate() {
         let (mut out_x, mut out_i) = (vec![0f32; LEN as usize], vec![0i64; LEN as usize]);

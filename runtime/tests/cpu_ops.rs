@@ -239,15 +239,24 @@ fn functions_of_reals_are_near_everywhere() {
     use ScalarOp::*;
     let x: Vec<f32> = (0..u32::MAX / 40_009).map(|i| f32::from_bits(i * 40_009)).chain((-110_000..110_000).map(|i| i as f32 * 1e-3)).collect();
     let raw: Vec<u8> = x.iter().flat_map(|x| x.to_ne_bytes()).collect();
-    for op in [Exp, Log, Log1p, Tanh, Sigmoid, Softplus, Sin, Cos, Erf, Sqrt, Rint, Sign] {
+    for (op, looped) in [Exp, Log, Log1p, Tanh, Sigmoid, Softplus, Sin, Cos, Erf, Sqrt, Rint, Sign].into_iter().flat_map(|op| [(op, false), (op, true)]) {
         let mut b = KernelBuilder::new(op.name(), 1);
         let input = b.buffer("x", DType::Real, Storage::F32, false);
         let out = b.buffer("out", DType::Real, Storage::F32, true);
-        let block = b.block();
-        let value = b.load(input, block);
-        let value = b.op(op, &[value]);
-        b.store(out, block, value);
-        let found = decode(DType::Real, &run(&b.finish(), std::slice::from_ref(&raw), raw.len(), x.len()));
+        let element = |b: &mut KernelBuilder, at| {
+            let value = b.load(input, at);
+            let value = b.op(op, &[value]);
+            b.store(out, at, value);
+        };
+        // One element a block, or all in one loop, which runs several at a time.
+        if looped {
+            let n = b.int(x.len() as i64);
+            b.count(n, element);
+        } else {
+            let block = b.block();
+            element(&mut b, block);
+        }
+        let found = decode(DType::Real, &run(&b.finish(), std::slice::from_ref(&raw), raw.len(), if looped { 1 } else { x.len() }));
         for (x, found) in x.iter().zip(found) {
             let want = op.eval(&[Scalar::Real(f64::from(*x))]);
             let (Scalar::Real(found), Some(Scalar::Real(want))) = (found, want) else { panic!("{want:?}") };

@@ -3,7 +3,7 @@
 use super::math::{self, Helper};
 use super::ops::{self, Lowered, Operand};
 use super::tile::{self, Arg};
-use super::{BACKEND, Helpers, memory};
+use super::{BACKEND, Helpers, memory, vector};
 use crate::EmitError;
 use attnc_compiler::kernel::{self, Base, Inst, Kernel, Stmt, Storage};
 use attnc_compiler::ops::{DType, Scalar, ScalarOp};
@@ -73,25 +73,25 @@ struct Args {
     table: Value,
 }
 
-struct Lowering<'a> {
-    kernel: &'a Kernel,
+pub(super) struct Lowering<'a> {
+    pub(super) kernel: &'a Kernel,
     module: &'a mut JITModule,
     helpers: &'a mut Helpers,
-    b: FunctionBuilder<'a>,
+    pub(super) b: FunctionBuilder<'a>,
     imported: HashMap<&'static str, FuncRef>,
     args: Args,
     offsets: Vec<usize>,
     values: Vec<Option<Value>>,
     /// Int constants, for strength reduction.
-    constants: Vec<Option<i64>>,
+    pub(super) constants: Vec<Option<i64>>,
 }
 
 impl Lowering<'_> {
-    fn bug(&self, what: impl std::fmt::Display) -> EmitError {
+    pub(super) fn bug(&self, what: impl std::fmt::Display) -> EmitError {
         super::backend_error(&self.kernel.name, what)
     }
 
-    fn get(&self, v: kernel::Value) -> Result<Value, EmitError> {
+    pub(super) fn get(&self, v: kernel::Value) -> Result<Value, EmitError> {
         self.values.get(v.0 as usize).copied().flatten().ok_or_else(|| self.bug(format!("{v} has no value")))
     }
 
@@ -151,15 +151,26 @@ impl Lowering<'_> {
 
     /// The test stands at the end, so that an iteration has one branch; a first test guards the loop that runs never.
     fn for_loop(&mut self, var: kernel::Value, bounds: [kernel::Value; 3], carries: &[kernel::Carry], body: &[Stmt]) -> Result<(), EmitError> {
-        let [lo, hi, step] = [self.get(bounds[0])?, self.get(bounds[1])?, self.get(bounds[2])?];
+        let [mut lo, hi, step] = [self.get(bounds[0])?, self.get(bounds[1])?, self.get(bounds[2])?];
+        let mut inits = carries.iter().map(|c| self.get(c.init)).collect::<Result<Vec<_>, _>>()?;
+        let trips = self.constants[bounds[1].0 as usize].zip(self.constants[bounds[0].0 as usize]).and_then(|(hi, lo)| hi.checked_sub(lo));
+        let constants = |v: kernel::Value| self.constants[v.0 as usize];
+        if let Some(wide) = vector::qualify(self.kernel, &constants, var, bounds[2], carries, body).filter(|_| trips.is_none_or(|n| n >= vector::WIDTH)) {
+            (lo, inits) = self.wide_loop(&wide, var, (lo, hi), carries, &inits, body)?;
+            if trips.is_some_and(|n| n % vector::WIDTH == 0) {
+                for (c, total) in carries.iter().zip(inits) {
+                    self.set(c.result, total);
+                }
+                return Ok(());
+            }
+        }
+        let inits: Vec<BlockArg> = inits.into_iter().map(BlockArg::from).collect();
         let (inside, after) = (self.b.create_block(), self.b.create_block());
         let index = self.b.append_block_param(inside, types::I64);
-        let mut inits: Vec<BlockArg> = vec![];
         let mut params = vec![];
         let mut results = vec![];
         for c in carries {
             let ty = ops::clif_type(self.kernel.ty(c.param)).ok_or_else(|| self.bug("a complex carry"))?;
-            inits.push(self.get(c.init)?.into());
             params.push(self.b.append_block_param(inside, ty));
             results.push(self.b.append_block_param(after, ty));
         }
@@ -186,7 +197,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn inst(&mut self, v: kernel::Value, inst: &Inst) -> Result<Value, EmitError> {
+    pub(super) fn inst(&mut self, v: kernel::Value, inst: &Inst) -> Result<Value, EmitError> {
         Ok(match inst {
             Inst::Const(Scalar::Bool(x)) => self.b.ins().iconst(types::I8, i64::from(*x)),
             Inst::Const(Scalar::Int(x)) => {
@@ -202,10 +213,7 @@ impl Lowering<'_> {
             Inst::Op { op, args } => self.op(*op, args)?,
             Inst::Load { base, index } => {
                 let (storage, dtype, address, offset) = self.address(*base, *index)?;
-                let flags = match *base {
-                    Base::Buffer(id) if !self.kernel.buffers[id.0 as usize].written => pure_flags(),
-                    Base::Buffer(_) | Base::Local(_) => MemFlagsData::new().with_notrap(),
-                };
+                let flags = self.load_flags(*base);
                 memory::load(&mut self.b, flags, storage, dtype, address, offset)
             }
         })
@@ -217,48 +225,88 @@ impl Lowering<'_> {
             operands.push(Operand { value: self.get(*a)?, dtype: self.kernel.ty(*a), constant: self.constants[a.0 as usize] });
         }
         let values: Vec<Value> = operands.iter().map(|o| o.value).collect();
-        match ops::lower(&mut self.b, op, &operands) {
+        let lowered = ops::lower(&mut self.b, op, &operands);
+        self.finish(op, lowered, &values)
+    }
+
+    /// The value of a lowered op on `values`.
+    pub(super) fn finish(&mut self, op: ScalarOp, lowered: Lowered, values: &[Value]) -> Result<Value, EmitError> {
+        match lowered {
             Lowered::Value(value) => Ok(value),
-            Lowered::Call(helper) => self.call(helper, &values),
+            Lowered::Call(helper) => self.call(helper, values),
             Lowered::Table(function) => {
-                let mut signature = self.module.make_signature();
+                let mut signature = self.signature();
                 signature.params.extend(values.iter().map(|_| AbiParam::new(types::F32)));
                 signature.returns.push(AbiParam::new(types::F32));
-                let call = self.call_table(function, signature, &values);
+                let call = self.call_table(function, signature, values);
                 Ok(self.b.inst_results(call)[0])
             }
             Lowered::Never => Err(self.bug(format!("no code for `{}`", op.name()))),
         }
     }
 
-    /// Storage, dtype, address of an element and a constant offset in bytes to add to it.
-    fn address(&mut self, base: Base, index: kernel::Value) -> Result<(Storage, DType, Value, i32), EmitError> {
-        let (storage, dtype, start, offset) = match base {
-            Base::Buffer(id) => {
-                let arg = &self.kernel.buffers[id.0 as usize];
-                (arg.storage, arg.ty, self.args.pointers[id.0 as usize], 0)
-            }
+    /// A signature without parameters.
+    pub(super) fn signature(&self) -> Signature {
+        self.module.make_signature()
+    }
+
+    pub(super) fn load_flags(&self, base: Base) -> MemFlagsData {
+        match base {
+            Base::Buffer(id) if !self.kernel.buffers[id.0 as usize].written => pure_flags(),
+            Base::Buffer(_) | Base::Local(_) => MemFlagsData::new().with_notrap(),
+        }
+    }
+
+    /// How and as what elements of an array are held.
+    pub(super) fn holds(&self, base: Base) -> (Storage, DType) {
+        match base {
+            Base::Buffer(id) => (self.kernel.buffers[id.0 as usize].storage, self.kernel.buffers[id.0 as usize].ty),
             Base::Local(id) => {
-                let local = &self.kernel.locals[id.0 as usize];
-                (memory::local_storage(local.ty), local.ty, self.args.locals, self.offsets[id.0 as usize] as i32)
+                let ty = self.kernel.locals[id.0 as usize].ty;
+                (memory::local_storage(ty), ty)
             }
-        };
-        let bytes = storage.bytes() as i64;
-        // Small constant indices become offsets.
-        if let Some(at) = self.constants[index.0 as usize].and_then(|i| i.checked_mul(bytes)).and_then(|i| i.checked_add(i64::from(offset)))
-            && let Ok(at) = i32::try_from(at)
-        {
+        }
+    }
+
+    /// Address of an array and a constant offset in bytes to add to it.
+    fn start(&self, base: Base) -> (Value, i32) {
+        match base {
+            Base::Buffer(id) => (self.args.pointers[id.0 as usize], 0),
+            // `layout` has kept offsets below 2 GiB.
+            Base::Local(id) => (self.args.locals, self.offsets[id.0 as usize] as i32),
+        }
+    }
+
+    /// Address of the element `index` and a constant offset in bytes to add to it.
+    pub(super) fn at(&mut self, base: Base, index: Value) -> (Value, i32) {
+        let (start, offset) = self.start(base);
+        let shift = i64::from(self.holds(base).0.bytes().trailing_zeros());
+        let scaled = if shift == 0 { index } else { self.b.ins().ishl_imm_s(index, shift) };
+        (self.b.ins().iadd(start, scaled), offset)
+    }
+
+    /// As `at`, for an index of the kernel; small constant ones become offsets.
+    fn address(&mut self, base: Base, index: kernel::Value) -> Result<(Storage, DType, Value, i32), EmitError> {
+        let (storage, dtype) = self.holds(base);
+        let (start, offset) = self.start(base);
+        let constant = self.constants[index.0 as usize].and_then(|i| i.checked_mul(storage.bytes() as i64));
+        if let Some(Ok(at)) = constant.and_then(|i| i.checked_add(i64::from(offset))).map(i32::try_from) {
             return Ok((storage, dtype, start, at));
         }
         let index = self.get(index)?;
-        let scaled = if bytes == 1 { index } else { self.b.ins().ishl_imm_s(index, i64::from(bytes.trailing_zeros())) };
-        Ok((storage, dtype, self.b.ins().iadd(start, scaled), offset))
+        let (address, offset) = self.at(base, index);
+        Ok((storage, dtype, address, offset))
+    }
+
+    /// The function that rounds to f16, where `storage` needs it.
+    pub(super) fn to_f16(&mut self, storage: Storage) -> Result<Option<FuncRef>, EmitError> {
+        if storage == Storage::F16 { self.import(&math::TO_F16).map(Some) } else { Ok(None) }
     }
 
     fn store(&mut self, base: Base, index: kernel::Value, value: kernel::Value) -> Result<(), EmitError> {
         let (storage, dtype, address, offset) = self.address(base, index)?;
         let value = self.get(value)?;
-        let to_f16 = if storage == Storage::F16 { Some(self.import(&math::TO_F16)?) } else { None };
+        let to_f16 = self.to_f16(storage)?;
         memory::store(&mut self.b, MemFlagsData::new().with_notrap(), storage, dtype, address, offset, value, to_f16);
         Ok(())
     }
@@ -286,7 +334,7 @@ impl Lowering<'_> {
     }
 
     /// Calls the function whose pointer lies `function` bytes into the table.
-    fn call_table(&mut self, function: usize, signature: Signature, values: &[Value]) -> cranelift_codegen::ir::Inst {
+    pub(super) fn call_table(&mut self, function: usize, signature: Signature, values: &[Value]) -> cranelift_codegen::ir::Inst {
         let pointer = self.module.target_config().pointer_type();
         let signature = self.b.import_signature(signature);
         let callee = self.b.ins().load(pointer, pure_flags(), self.args.table, function as i32);

@@ -10,6 +10,7 @@ mod memory;
 pub mod micro;
 mod ops;
 mod tile;
+mod vector;
 
 use crate::EmitError;
 use attnc_compiler::kernel::{BufferArg, Kernel, verify};

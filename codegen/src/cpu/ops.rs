@@ -240,13 +240,7 @@ fn real(b: &mut FunctionBuilder<'_>, op: ScalarOp, _args: &[Operand], x: Value, 
         Min => extreme(b, FloatCC::LessThan, x, y),
         Max => extreme(b, FloatCC::GreaterThan, x, y),
         Abs => b.ins().fabs(x),
-        Sign => {
-            let zero = b.ins().f32const(0.0);
-            let (one, minus) = (b.ins().f32const(1.0), b.ins().f32const(-1.0));
-            let (above, below) = (b.ins().fcmp(FloatCC::GreaterThan, x, zero), b.ins().fcmp(FloatCC::LessThan, x, zero));
-            let rest = b.ins().select(below, minus, x);
-            b.ins().select(above, one, rest)
-        }
+        Sign => sign(b, x),
         Floor => {
             let floor = b.ins().floor(x);
             b.ins().fcvt_to_sint_sat(types::I64, floor)
@@ -258,12 +252,7 @@ fn real(b: &mut FunctionBuilder<'_>, op: ScalarOp, _args: &[Operand], x: Value, 
         ToInt => b.ins().fcvt_to_sint_sat(types::I64, x),
         Rint => b.ins().nearest(x),
         Sqrt => b.ins().sqrt(x),
-        Ratio => {
-            let zero = b.ins().f32const(0.0);
-            let empty = b.ins().fcmp(FloatCC::Equal, y, zero);
-            let quotient = b.ins().fdiv(x, y);
-            b.ins().select(empty, zero, quotient)
-        }
+        Ratio => ratio(b, x, y),
         Lt => b.ins().fcmp(FloatCC::LessThan, x, y),
         Le => b.ins().fcmp(FloatCC::LessThanOrEqual, x, y),
         ScalarOp::Eq => b.ins().fcmp(FloatCC::Equal, x, y),
@@ -286,11 +275,25 @@ fn real(b: &mut FunctionBuilder<'_>, op: ScalarOp, _args: &[Operand], x: Value, 
 }
 
 /// Smaller or larger operand, NaN when either is NaN: the machine's rule gives `y` when either is NaN, so only NaN in `x` is left.
-fn extreme(b: &mut FunctionBuilder<'_>, order: FloatCC, x: Value, y: Value) -> Value {
-    let better = b.ins().fcmp(order, x, y);
-    let chosen = b.ins().select(better, x, y);
-    let nan = b.ins().fcmp(FloatCC::Unordered, x, x);
-    b.ins().select(nan, x, chosen)
+pub(super) fn extreme(b: &mut FunctionBuilder<'_>, order: FloatCC, x: Value, y: Value) -> Value {
+    let chosen = math::select(b, order, x, y, x, y);
+    math::select(b, FloatCC::Unordered, x, x, x, chosen)
+}
+
+/// -1, 0 or 1 for F32 or a vector of it; NaN and zeros stay.
+pub(super) fn sign(b: &mut FunctionBuilder<'_>, x: Value) -> Value {
+    let ty = b.func.dfg.value_type(x);
+    let [zero, one, minus] = [0.0, 1.0, -1.0].map(|c| math::splat(b, ty, c));
+    let rest = math::select(b, FloatCC::LessThan, x, zero, minus, x);
+    math::select(b, FloatCC::GreaterThan, x, zero, one, rest)
+}
+
+/// `x / y`, and 0 where `y` is 0, for F32 or a vector of it.
+pub(super) fn ratio(b: &mut FunctionBuilder<'_>, x: Value, y: Value) -> Value {
+    let ty = b.func.dfg.value_type(x);
+    let zero = math::splat(b, ty, 0.0);
+    let quotient = b.ins().fdiv(x, y);
+    math::select(b, FloatCC::Equal, y, zero, zero, quotient)
 }
 
 /// The bits of an i32 as f32.

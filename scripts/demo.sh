@@ -20,7 +20,7 @@ if has explain --svg; then
 fi
 if has compile --target; then
     for program in "${programs[@]}"; do
-        told compile "$program" --target cpu --size d=32 --size e=32 -o "$out/$(basename "$program" .attn)"
+        told compile "$program" --target cpu --set d=32 --set e=32 -o "$out/$(basename "$program" .attn)"
     done
 fi
 printf '\n'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests, section by section, and one closing line that adds them up. Everything is built once, in the dev profile.
+# All tests, section by section, and one closing line that adds them up. Everything is built once, in the profile `ci`.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 passed=0 failed=0 skipped=0
@@ -17,13 +17,13 @@ total() { grep -oE "[0-9]+ $1" "$log" | awk '{ n += $1 } END { print n + 0 }'; }
 
 section "tests of the workspace"
 if cargo nextest --version >/dev/null 2>&1; then
-    scripts/cargo.sh nextest run --workspace --no-fail-fast --status-level fail --final-status-level fail 2>&1 | tee "$log"
+    scripts/cargo.sh nextest run --cargo-profile ci --workspace --no-fail-fast --status-level fail --final-status-level fail 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
     grep -E '^ *Summary ' "$log" >"$log.summary"
     mv "$log.summary" "$log"
     ran=$(number 'passed') bad=$(($(number 'failed') + $(number 'timed out') + $(number 'exec failed'))) left=$(number 'skipped')
 else
-    scripts/cargo.sh test --workspace --lib --bins --tests --examples --no-fail-fast -- --quiet 2>&1 | tee "$log"
+    scripts/cargo.sh test --profile ci --workspace --lib --bins --tests --examples --no-fail-fast -- --quiet 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
     ran=$(total 'passed;') bad=$(total 'failed;') left=$(total 'ignored;')
 fi
@@ -32,13 +32,13 @@ fi
 add "$ran" "$bad" "$left"
 
 section "examples in the documentation of the crates"
-scripts/cargo.sh test --workspace --doc --no-fail-fast 2>&1 | tee "$log"
+scripts/cargo.sh test --profile ci --workspace --doc --no-fail-fast 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 bad=$(total 'failed;')
 [ "$status" != 0 ] && [ "$bad" = 0 ] && bad=1
 add "$(total 'passed;')" "$bad" "$(total 'ignored;')"
 
-attnc=${CARGO_TARGET_DIR:-target}/debug/attnc
+attnc=${CARGO_TARGET_DIR:-target}/ci/attnc
 tool=../shared/tools/conformance.py
 # The examples that must agree with the oracles; others are tried, once a target, too.
 must=$(grep -v '^#' tests/data/conformance.txt | paste -sd,)

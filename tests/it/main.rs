@@ -1,4 +1,7 @@
 //! Integration tests: claims about programs, across the layers.
 
+mod docs;
+mod layers;
 mod meaning;
 mod random;
+mod snapshots;

@@ -175,7 +175,8 @@ impl Writer<'_> {
         let Op::Reduce { axes, .. } = self.graph.op(first) else { return vec![first] };
         let mut group = vec![first];
         for due in list {
-            let Due::Reduce(id) = due else { continue };
+            // What comes after a scan or a held value may need it.
+            let Due::Reduce(id) = due else { break };
             let Op::Reduce { axes: other, .. } = self.graph.op(*id) else { continue };
             if other != axes || group.contains(id) {
                 continue;

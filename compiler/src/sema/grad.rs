@@ -7,7 +7,7 @@ use super::scope::{Found, ScopeId};
 use super::{Elab, Poison, Res, Val};
 use crate::base::{Diagnostic, Span};
 use crate::graph::{AxisId, AxisSet, InputId, NodeId, Op, PrefixDir};
-use crate::ops::{DType, ScalarOp};
+use crate::ops::{DType, Scalar, ScalarOp};
 use crate::reduce::ReduceOp;
 use crate::syntax::ast::Expr;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,6 +22,8 @@ struct Grad {
     adjoint: BTreeMap<NodeId, NodeId>,
     /// Nodes that depend on the variable.
     live: HashSet<NodeId>,
+    /// Where the contributions being made count at all. Masks stay outermost: a slope at an absent element may be infinite.
+    mask: Option<NodeId>,
     span: Span,
 }
 
@@ -87,7 +89,7 @@ impl<'a> Elab<'a> {
     /// The derivative of each element of `y` by the variable, over the axes of `y` and those only the variable has.
     fn reverse(&mut self, y: NodeId, variable: NodeId, span: Span) -> Res<NodeId> {
         let live = self.live_nodes(y, variable, span)?;
-        let mut g = Grad { over: self.graph.axes_of(y).clone(), adjoint: BTreeMap::new(), live, span };
+        let mut g = Grad { over: self.graph.axes_of(y).clone(), adjoint: BTreeMap::new(), live, mask: None, span };
         let one = self.real(1.0, span)?;
         g.adjoint.insert(y, one);
         let order: BTreeSet<NodeId> = g.live.iter().copied().collect();
@@ -97,7 +99,9 @@ impl<'a> Elab<'a> {
                 break;
             }
             if let Some(adjoint) = g.adjoint.get(&id).copied() {
-                self.pull(&mut g, id, adjoint)?;
+                let (mask, inner) = self.peel(id, adjoint);
+                g.mask = mask;
+                self.pull(&mut g, id, inner)?;
             }
         }
         match g.adjoint.get(&variable) {
@@ -153,6 +157,7 @@ impl<'a> Elab<'a> {
         if self.graph.dtype(to) == DType::Complex {
             return Err(self.refuse("complex values", to, g.span));
         }
+        let contribution = self.masked(g.mask, contribution, g.span)?;
         let own = self.graph.axes_of(to).clone();
         let extra: Vec<AxisId> = self.graph.axes_of(contribution).iter().copied().filter(|a| !own.contains(a) && !g.over.contains(a)).collect();
         let part =
@@ -163,6 +168,15 @@ impl<'a> Elab<'a> {
         };
         g.adjoint.insert(to, total);
         Ok(())
+    }
+
+    /// An adjoint `select(mask, x, 0)` as mask and `x`, where the pull works element by element.
+    fn peel(&self, id: NodeId, adjoint: NodeId) -> (Option<NodeId>, NodeId) {
+        let pointwise = matches!(self.graph.op(id), Op::Map { .. } | Op::Expand { .. } | Op::Reduce { .. });
+        match self.graph.op(adjoint) {
+            Op::Map { op: ScalarOp::Select, args } if pointwise && self.as_const(args[2]) == Some(Scalar::Real(0.0)) => (Some(args[0]), args[1]),
+            _ => (None, adjoint),
+        }
     }
 
     /// Contribution that is taken only where `mask` holds.
@@ -263,6 +277,24 @@ impl<'a> Elab<'a> {
             kept.remove(&s.0);
         });
         let mut part = d;
+        // Positions of the result and positions of the value may go by the same axis; then the former get one of their own.
+        let plain = subs.iter().all(|s| matches!(self.graph.op(s.1), Op::Index(_)));
+        let mut fresh: Vec<(AxisId, NodeId)> = Vec::new();
+        if !plain {
+            let used: AxisSet = subs.iter().flat_map(|s| self.graph.axes_of(s.1).iter().copied()).collect();
+            for axis in used.into_iter().filter(|a| subs.iter().any(|s| s.0 == *a)) {
+                let extent = self.extent(axis, span)?;
+                let name = format!("{}_", self.axis_name(axis));
+                let copy = self.add_axis(&name, extent, span);
+                fresh.push((axis, self.intern(Op::Index(copy), span)?));
+            }
+        }
+        let mut moved: Vec<(AxisId, NodeId)> = Vec::new();
+        for (axis, index) in subs {
+            moved.push((*axis, self.substitute(*index, &fresh, span)?));
+        }
+        part = self.substitute(part, &fresh, span)?;
+        let subs = &moved[..];
         let mut renames: Vec<(AxisId, NodeId)> = Vec::new();
         let mut conds: Vec<NodeId> = Vec::new();
         let mut summed: Vec<AxisId> = Vec::new();

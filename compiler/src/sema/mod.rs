@@ -2,12 +2,15 @@
 //! elaborated, functions are inlined, and presence becomes Bool nodes (masks). Knows nothing about how a graph is computed.
 //!
 //! Files: `scope` names and laziness, `nodes` hash-consed construction, `expr` expressions, `reads` index substitution,
-//! `reduce` and `order` the operators over axes, `presence` conditions, `scans` recurrences, `calls` inlining and builtins,
+//! `reduce` and `order` the operators over axes, `presence` conditions, `scans` recurrences
+//! (`earlier`: reads of their own results), `block` statements, `calls` inlining and builtins,
 //! `grad` differentiation, `kernel` headers, outputs and schedules, `facts` range proofs, `cleanup` removal of dead nodes,
 //! `errors` long explanations of the codes.
 
+mod block;
 mod calls;
 mod cleanup;
+mod earlier;
 pub mod errors;
 mod expr;
 mod facts;
@@ -89,7 +92,7 @@ struct Elab<'a> {
     /// Scans whose steps are being elaborated, innermost last.
     open: Vec<ScanId>,
     /// What earlier rounds found out about exports that a step reads at other positions.
-    histories: HashMap<ScanId, HashMap<String, scans::Earlier>>,
+    histories: HashMap<ScanId, HashMap<String, earlier::Earlier>>,
     /// Rounds of scans being elaborated: the step's scope, and diagnostics of outer slots that were first needed there.
     rounds: Vec<(ScopeId, Vec<Diagnostic>)>,
     /// Named values that stand for a variable of differentiation: slot and replacement.

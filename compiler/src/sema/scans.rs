@@ -1,6 +1,7 @@
 //! Scans and `repeat`. The step is elaborated with assumed axes of its states (and of the exports that it reads at other
 //! positions); when the new values turn out to have more, it is elaborated again. Dead rounds are removed by `cleanup`.
 
+use super::earlier::Earlier;
 use super::scope::{Found, Kind, Lazy, ScopeId, SlotState};
 use super::{Elab, Guard, Poison, Res, Val};
 use crate::base::{Diagnostic, Severity, Span};
@@ -11,19 +12,6 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Rounds until axes and dtypes must have settled.
 const MAX_ROUNDS: usize = 90;
-
-/// An export that the step reads at other positions, as assumed in a round.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Earlier {
-    pub dtype: DType,
-    pub axes: AxisSet,
-    /// Axes of its condition, when the export may be absent.
-    pub cond: Option<AxisSet>,
-    /// Whether dtype and axes were observed rather than guessed.
-    pub known: bool,
-    leaf: Option<NodeId>,
-    cond_leaf: Option<NodeId>,
-}
 
 /// What the first line of a scan says.
 struct Header<'a> {
@@ -449,66 +437,6 @@ impl<'a> Elab<'a> {
         self.scopes[scope].guards.len() > outer
     }
 
-    fn observe(&self, value: &Val) -> Earlier {
-        let cond = if value.conds.is_empty() {
-            None
-        } else {
-            Some(value.conds.iter().flat_map(|c| self.graph.axes_of(*c).iter().copied()).collect())
-        };
-        Earlier {
-            dtype: self.graph.dtype(value.node),
-            axes: self.graph.axes_of(value.node).clone(),
-            cond,
-            known: true,
-            leaf: None,
-            cond_leaf: None,
-        }
-    }
-
-    /// Whether the axes of an earlier result are observed, so that reading others is an error.
-    pub(super) fn history_known(&self, scan: ScanId, name: &str) -> bool {
-        self.histories.get(&scan).and_then(|h| h.get(name)).is_some_and(|e| e.known)
-    }
-
-    /// The leaf for earlier values of an export, with its condition.
-    pub(super) fn history(&mut self, scan: ScanId, _step: ScopeId, name: &str, span: Span) -> Res {
-        let axis = self.graph.scans[scan.index()].axis;
-        let mut entry = match self.histories.get(&scan).and_then(|h| h.get(name)) {
-            Some(entry) => entry.clone(),
-            None => {
-                let (dtype, mut axes) = self.output_type(name).unwrap_or((DType::Real, AxisSet::new()));
-                axes.insert(axis);
-                Earlier { dtype, axes, cond: None, known: false, leaf: None, cond_leaf: None }
-            }
-        };
-        let leaf = match entry.leaf {
-            Some(leaf) => leaf,
-            None => self.history_leaf(scan, entry.dtype, entry.axes.clone(), name, span)?,
-        };
-        entry.leaf = Some(leaf);
-        let mut conds = Vec::new();
-        if let Some(cond_axes) = entry.cond.clone() {
-            let mut cond_axes = cond_axes;
-            cond_axes.insert(axis);
-            let cond = match entry.cond_leaf {
-                Some(leaf) => leaf,
-                None => self.history_leaf(scan, DType::Bool, cond_axes, name, span)?,
-            };
-            entry.cond_leaf = Some(cond);
-            conds.push(cond);
-        }
-        self.histories.entry(scan).or_default().insert(name.to_string(), entry);
-        Ok(Val { node: leaf, conds })
-    }
-
-    fn history_leaf(&mut self, scan: ScanId, dtype: DType, axes: AxisSet, name: &str, span: Span) -> Res<NodeId> {
-        let index = self.graph.scans[scan.index()].history.len() as u32;
-        let leaf = self.leaf(Op::History { scan, index }, dtype, axes, span)?;
-        self.graph.dag[leaf.0].name = Some(name.to_string());
-        self.graph.scans[scan.index()].history.push((leaf, leaf));
-        Ok(leaf)
-    }
-
     /// Fills the record and makes the results.
     fn finish_scan(
         &mut self,
@@ -550,69 +478,6 @@ impl<'a> Elab<'a> {
         }
         out.extend(round.exports.into_iter().map(|(name, _, v)| (name, v)));
         Ok(out)
-    }
-
-    fn patch_history(&mut self, id: ScanId, leaf: Option<NodeId>, exported: NodeId) {
-        if let Some(entry) = self.graph.scans[id.index()].history.iter_mut().find(|e| Some(e.0) == leaf) {
-            entry.1 = exported;
-        }
-    }
-
-    /// Elaborates what is left of a block, in order, for its effects and errors.
-    pub(super) fn run_block(&mut self, scope: ScopeId, block: &'a Block) {
-        for stmt in &block.stmts {
-            match &stmt.kind {
-                StmtKind::Axis(list) => {
-                    for (name, _) in list {
-                        let _ = self.force(scope, &name.name, name.span);
-                    }
-                }
-                StmtKind::Let { name, .. } => {
-                    let _ = self.force(scope, &name.name, name.span);
-                }
-                StmtKind::Set { name, primed, .. } => {
-                    let plain = if *primed { format!("{}'", name.name) } else { name.name.clone() };
-                    let hidden = format!("{} (output)", name.name);
-                    let key = if !primed && self.scopes[scope].slots.contains_key(&hidden) { hidden } else { plain };
-                    if self.scopes[scope].slots.contains_key(&key) {
-                        let _ = self.force(scope, &key, name.span);
-                    }
-                }
-                StmtKind::Scan { .. } | StmtKind::Repeat { .. } => self.run_scan(stmt, scope),
-                StmtKind::Require(e) => self.require_stmt(e, scope),
-                StmtKind::State { name, .. } if self.scopes[scope].kind != Kind::Step => {
-                    let d = Diagnostic::error("A0603", "a state lives inside a scan").label(name.span, "declared here");
-                    self.report(d.help("write `scan t { state S = .. }`"));
-                }
-                StmtKind::Return(e) if self.scopes[scope].kind != Kind::Function => {
-                    let d = Diagnostic::error("A0703", "`return` belongs to a function").label(e.span, "returned here");
-                    self.report(d.help("a kernel assigns its outputs: `o = ..`"));
-                }
-                StmtKind::Schedule(s) => self.schedule(s, scope),
-                StmtKind::State { .. } | StmtKind::Return(_) | StmtKind::Fn(_) | StmtKind::Error => {}
-            }
-        }
-    }
-
-    fn run_scan(&mut self, stmt: &'a Stmt, scope: ScopeId) {
-        let (StmtKind::Scan { body, .. } | StmtKind::Repeat { body, .. }) = &stmt.kind else { return };
-        let mut bound = false;
-        for inner in &body.stmts {
-            let (StmtKind::State { name, .. } | StmtKind::Set { name, primed: false, .. }) = &inner.kind else { continue };
-            let slot = self.scopes[scope].slots.get(&name.name).map(|s| (s.span, s.state.clone()));
-            match slot {
-                Some((_, SlotState::Lazy(Lazy::Scan(s)))) if std::ptr::eq(s, stmt) => {
-                    let _ = self.force(scope, &name.name, name.span);
-                    return;
-                }
-                // Already elaborated by an earlier use.
-                Some((span, _)) if span == name.span => bound = true,
-                _ => {}
-            }
-        }
-        if !bound {
-            self.scan_stmt(stmt, scope);
-        }
     }
 }
 

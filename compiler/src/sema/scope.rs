@@ -55,7 +55,8 @@ pub(super) enum SlotState<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lazy<'a> {
     Axis(&'a Ident, &'a Expr),
-    Let(&'a Ident, Option<&'a Type>, &'a Expr),
+    /// Name, type, value, and whether it is a `mask`.
+    Let(&'a Ident, Option<&'a Type>, &'a Expr, bool),
     /// `name = e` or `S' = e`.
     Set(&'a Ident, bool, &'a Expr),
     /// A name that a scan defines for its surroundings.
@@ -162,7 +163,7 @@ impl<'a> Elab<'a> {
                 Ok(axis) => SlotState::Axes(vec![axis]),
                 Err(Poison) => SlotState::Poison,
             },
-            Lazy::Let(name, ty, value) => match self.let_value(name, ty, value, scope) {
+            Lazy::Let(name, ty, value, mask) => match self.let_value(name, ty, value, mask, scope) {
                 Ok(v) => SlotState::Val(v),
                 Err(Poison) => SlotState::Poison,
             },
@@ -410,8 +411,8 @@ impl<'a> Elab<'a> {
     }
 
     /// `let name: type = value`
-    fn let_value(&mut self, name: &'a Ident, ty: Option<&'a Type>, value: &'a Expr, scope: ScopeId) -> Res {
-        let mut val = self.expr(value, scope)?;
+    fn let_value(&mut self, name: &'a Ident, ty: Option<&'a Type>, value: &'a Expr, mask: bool, scope: ScopeId) -> Res {
+        let mut val = if mask { self.condition(value, scope, "a `mask`")? } else { self.expr(value, scope)? };
         if let Some(ty) = ty {
             if let Some((dtype, _)) = ty.dtype {
                 val.node = self.convert(val.node, super::expr::dtype_of(dtype), value.span, &format!("`{}`", name.name))?;
@@ -445,8 +446,8 @@ impl<'a> Elab<'a> {
                         }
                     }
                 }
-                StmtKind::Let { name, ty, value, mask: _ } => {
-                    self.declare(scope, &name.name, name.span, SlotState::Lazy(Lazy::Let(name, ty.as_ref(), value)));
+                StmtKind::Let { name, ty, value, mask } => {
+                    self.declare(scope, &name.name, name.span, SlotState::Lazy(Lazy::Let(name, ty.as_ref(), value, *mask)));
                 }
                 StmtKind::Fn(decl) => self.declare_fn(scope, decl),
                 StmtKind::Scan { body, .. } | StmtKind::Repeat { body, .. } => {

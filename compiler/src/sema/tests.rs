@@ -118,6 +118,7 @@ fn refusals_of_kernels() {
         ("let c = any[b, t] n\n o = v", "A0401"),
         ("o = if n == v then v else 0", "A0402"),
         ("o = sum[s] v[t = s] where n", "A0404"),
+        ("mask w = v\n o = v", "A0404"),
         ("let c: int = v\n o = v", "A0405"),
         ("o = v where n > 0", "A0501"),
         ("o = v[t = t - 1]", "A0501"),
@@ -315,6 +316,64 @@ fn mutants_never_panic() {
             for graph in &checked.graphs {
                 assert_eq!(verify(graph), [], "{}:\n{text}", path.display());
             }
+        }
+    }
+}
+
+/// Gradients against central differences of the interpreter, at values that are not special.
+#[test]
+fn gradients_agree_with_differences() {
+    use crate::interp::{Array, Data, run};
+    let cases = [
+        "sum[d] x * x * a",
+        "sum[d] exp(x * a) / (1 + x * x)",
+        "logsumexp[d](x * a)",
+        "sum[d] softmax[d](x * a) * a",
+        "max[d] x * a",
+        "min[d] (x + a)",
+        "prod[d] (x + 2)",
+        "sum[d] log(x) * a where x > 0",
+        "sum[d] (sqrt(x * x + 1) * tanh(x) + sigmoid(x) * softplus(x))",
+        "sum[d] (sin(x) * cos(x * a) * erf(x) - abs(x) * log1p(x * x))",
+        "sum[d] ((x + 2) ^ 1.5 * max(x, a) + min(x, 2 * a))",
+        "sum[d] (sum[<= d] x) * a",
+        "sum[d] (sum[> d] (x * a)) * x",
+        "sum[d] x[d = D - 1 - d] * a * x",
+        "sum[d] (x[d = d - 1] ?? 0) * a",
+        "sum[i] (sum[d] x * w) * x[d = i]",
+        "sum[i] x[d = i div 2] * x[d = i] where i > 0",
+        "sum[d] (if x > a then x * x else a)",
+        "sum[d] (mean[d] x * x) * rms_norm[d](x) * a",
+    ];
+    let (t, d) = (2usize, 4usize);
+    let number = |i: usize, salt: usize| ((i * 37 + salt * 11) % 23) as f64 / 11.5 - 0.93;
+    let x: Vec<f64> = (0..t * d).map(|i| number(i, 1)).collect();
+    for case in cases {
+        let source = format!(
+            "kernel f(x: [t,d], a: [t,d], w: [d,i]) -> (y: [t], g: [t,d]) {{\n    require I == D\n    y = {case}\n    g = grad({case}, x)\n}}\n"
+        );
+        let graph = accepted(&source);
+        let at = |x: &[f64]| {
+            let inputs = [
+                ("x".to_string(), Array::real(&[t, d], x.to_vec())),
+                ("a".to_string(), Array::real(&[t, d], (0..t * d).map(|i| number(i, 5)).collect())),
+                ("w".to_string(), Array::real(&[d, d], (0..d * d).map(|i| number(i, 8)).collect())),
+            ];
+            run(&graph, &inputs.into(), &std::collections::BTreeMap::new()).unwrap()
+        };
+        let reals = |array: &Array| match &array.data {
+            Data::Real(v) => v.clone(),
+            other => panic!("{other:?}"),
+        };
+        let gradient = reals(&at(&x)["g"]);
+        let h = 1e-6;
+        for i in 0..t * d {
+            let (mut up, mut down) = (x.clone(), x.clone());
+            up[i] += h;
+            down[i] -= h;
+            let (y1, y0) = (reals(&at(&up)["y"]), reals(&at(&down)["y"]));
+            let slope = (y1[i / d] - y0[i / d]) / (2.0 * h);
+            assert!((slope - gradient[i]).abs() < 1e-6 * (1.0 + slope.abs()), "{case}: element {i}: {slope} against {}", gradient[i]);
         }
     }
 }

@@ -10,7 +10,12 @@ impl Writer<'_> {
     /// The value as it stands in a scope, if it can be used here: an axis that an inner scope maps anew needs a tile to pick from.
     pub(crate) fn lookup(&self, id: NodeId) -> Option<ExprId> {
         let (scope, expr) = self.scopes.iter().enumerate().rev().find_map(|(i, s)| s.vals.get(&id).map(|e| (i, *e)))?;
-        (self.moved(id, scope).is_empty() || matches!(self.k.expr(expr), Expr::Tile(_))).then_some(expr)
+        let moved = self.moved(id, scope);
+        let holds = |tile: &TileId| {
+            let dims = &self.k.tile(*tile).dims;
+            moved.iter().all(|a| dims.iter().any(|d| self.k.dim(*d).axis == *a && matches!(self.k.dim(*d).kind, DimKind::Whole { .. })))
+        };
+        (moved.is_empty() || matches!(self.k.expr(expr), Expr::Tile(tile) if holds(tile))).then_some(expr)
     }
 
     /// Axes of the value that scopes inside `scope` map anew.

@@ -16,7 +16,7 @@ demo: build ## examples on the activations of a real model
 	@scripts/demo.sh
 
 bench-cpu: build ## dense attention on one thread of this machine
-	@RAYON_NUM_THREADS=1 target/release/attnc bench dsl-examples/softmax_full.attn --target cpu \
+	@ATTNC_THREADS=1 target/release/attnc bench tests/in/dense.attn --target cpu \
 	    --size b=1 --size h=4 --size t=2048 --size s=2048 --size d=64 --size e=64
 
 clean: ## remove build results

@@ -2,7 +2,7 @@
 # cargo with the features that this machine can build: `ptx` where LLVM 22 is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if command -v llvm-config-22 >/dev/null; then
+if command -v llvm-config-22 >/dev/null && [ -f "$(llvm-config-22 --includedir)/llvm-c/Core.h" ]; then
     LLVM_SYS_221_PREFIX="$(llvm-config-22 --prefix)"
     export LLVM_SYS_221_PREFIX
     first=$1

@@ -18,8 +18,7 @@ installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'install o
 if command -v apt-get >/dev/null; then
     missing=()
     # LLVM for the ptx feature; Mesa's software Vulkan device for tests of WGSL; Python for conformance against NumPy.
-    command -v llvm-config-22 >/dev/null || missing+=(llvm-22-dev)
-    for package in mesa-vulkan-drivers libvulkan1 python3-venv; do
+    for package in llvm-22-dev mesa-vulkan-drivers libvulkan1 python3-venv; do
         installed "$package" || missing+=("$package")
     done
     if [ ${#missing[@]} -gt 0 ]; then

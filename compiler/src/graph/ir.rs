@@ -151,6 +151,8 @@ pub struct Scan {
     pub reverse: bool,
     /// The scan whose step contains this one.
     pub parent: Option<ScanId>,
+    /// Made by a pass out of one prefix reduction: never the outer one of two scans that need each other.
+    pub derived: bool,
     pub states: Vec<State>,
     /// Nodes assigned by `name = e` in the step, in order of appearance.
     pub exports: Vec<NodeId>,

@@ -72,7 +72,7 @@ impl B {
     /// A scan with these states (axes without the scan axis, initial value) and the leaf of each.
     fn scan(&mut self, axis: AxisId, states: &[(&[AxisId], NodeId)]) -> (ScanId, Vec<NodeId>) {
         let id = ScanId(self.graph.scans.len() as u32);
-        self.graph.scans.push(Scan { axis, reverse: false, parent: None, states: vec![], exports: vec![], history: vec![], span: Span::default() });
+        self.graph.scans.push(Scan { axis, reverse: false, parent: None, derived: false, states: vec![], exports: vec![], history: vec![], span: Span::default() });
         let mut leaves = vec![];
         for (index, (axes, init)) in states.iter().enumerate() {
             let (dtype, set): (DType, AxisSet) = (self.graph.dtype(*init), axes.iter().copied().collect());

@@ -239,6 +239,6 @@ fn prefix(b: &mut Builder, op: ReduceOp, axis: AxisId, dir: PrefixDir, body: Nod
         }
     };
     let result = if matches!(dir, PrefixDir::Le | PrefixDir::Ge) { after } else { before };
-    b.graph.scans.push(Scan { axis, reverse, parent: None, states, exports: vec![result], history: vec![], span });
+    b.graph.scans.push(Scan { axis, reverse, parent: None, derived: true, states, exports: vec![result], history: vec![], span });
     result
 }

@@ -2,7 +2,7 @@
 //! with its state. Everything else can be computed before the loop, or after it from stored exports.
 
 use super::rewrite::{dependencies, live};
-use crate::graph::{AxisId, Graph, NodeId, Op, ScanId};
+use crate::graph::{Graph, NodeId, Op, ScanId};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Steps of all scans of a graph.
@@ -45,12 +45,11 @@ impl Steps {
             let me = ScanId(s as u32);
             let mut varies: HashSet<NodeId> = HashSet::new();
             let mut stack: Vec<NodeId> = keep.iter().copied().filter(|id| leaf_scan(*id) == Some(me)).collect();
-            let mine: BTreeSet<AxisId> = stack.iter().flat_map(|l| graph.axes_of(*l).iter().copied()).collect();
             while let Some(id) = stack.pop() {
                 if varies.insert(id) {
                     stack.extend(users.get(&id).into_iter().flatten().filter(|u| u.1 != Some(me)).map(|u| u.0).filter(|u| {
                         // Inside one step of an enclosing scan its state stands still: the way round through it is no dependence.
-                        leaf_scan(*u).is_none_or(|s| !mine.contains(&graph.scans[s.index()].axis))
+                        leaf_scan(*u).is_none_or(|outer| !is_inside(graph, me, outer))
                     }));
                 }
             }
@@ -93,4 +92,26 @@ impl Steps {
         }
         at
     }
+}
+
+/// Whether `inner` may run inside a step of `outer`: by the nesting that was written; prefixes run inside the scans that need them.
+fn is_inside(graph: &Graph, inner: ScanId, outer: ScanId) -> bool {
+    let chain = |from: ScanId, to: ScanId| {
+        let mut at = graph.scans[from.index()].parent;
+        let mut hops = 0;
+        while let Some(up) = at {
+            if up == to {
+                return true;
+            }
+            hops += 1;
+            if hops > graph.scans.len() {
+                return false;
+            }
+            at = graph.scans[up.index()].parent;
+        }
+        false
+    };
+    let axis = graph.scans[outer.index()].axis;
+    let carries = graph.scans[inner.index()].states.iter().any(|s| s.axes.contains(&axis));
+    chain(inner, outer) || (graph.scans[inner.index()].derived && !graph.scans[outer.index()].derived && carries)
 }

@@ -263,7 +263,7 @@ impl<'a> Elab<'a> {
     fn begin_scan(&mut self, h: &Header<'a>, decls: &[StateDecl<'a>], axes: &[AxisSet]) -> Res<ScanId> {
         let id = ScanId(self.graph.scans.len() as u32);
         let parent = self.open.last().copied();
-        self.graph.scans.push(Scan { axis: h.axis, reverse: h.reverse, parent, states: Vec::new(), history: Vec::new(), exports: Vec::new(), span: h.span });
+        self.graph.scans.push(Scan { axis: h.axis, reverse: h.reverse, parent, derived: false, states: Vec::new(), history: Vec::new(), exports: Vec::new(), span: h.span });
         for (i, own) in axes.iter().enumerate() {
             let (name, dtype, init, declared, span) = match decls.get(i) {
                 Some(d) => (d.name.name.clone(), d.dtype, d.init, d.declared.clone(), d.name.span),

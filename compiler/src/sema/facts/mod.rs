@@ -148,7 +148,9 @@ impl<'a> Elab<'a> {
     /// guard around the read speaks of the extent. In all other cases the range stays a condition, which is always right.
     fn checkable(&self, axis: AxisId, index: NodeId) -> bool {
         let target = self.origin(axis);
-        if self.graph.axis(target).extent != Extent::Inputs {
+        // An axis that was declared longer than the target may be meant to run past it.
+        let mut axes = std::iter::once(target).chain(self.graph.axes_of(index).iter().map(|a| self.origin(*a)));
+        if !axes.all(|a| self.graph.axis(a).extent == Extent::Inputs) {
             return false;
         }
         let mut seen = HashSet::new();

@@ -5,6 +5,7 @@
 //! takes the same branches as the interpreter; other values stay within a few thousand, so that tolerances can be tight.
 
 use attnc_compiler::interp::{Array, Data};
+use attnc_compiler::ops::Scalar;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -90,6 +91,12 @@ const INPUTS: &[(&str, &str, &[&str])] = &[
     ("f", "int", &["n"]),
 ];
 
+/// Scalars of every case, with their defaults; half of the cases give them.
+const SCALARS: &[(&str, &str, &str)] = &[("p", "real", "0.75"), ("z", "int", "2")];
+
+/// Longest axis, for bounds.
+const LONGEST: f64 = 131.0;
+
 /// Axes that every case declares, with their extents in program text; `s` is the twin of `t`.
 const DECLARED: &[(&str, &str)] = &[("s", "T"), ("c", "ceildiv(T, 2)"), ("r", "2"), ("j", "3")];
 
@@ -99,8 +106,8 @@ pub fn random_case(seed: u64) -> Case {
     let mut size = |choices: &[usize]| rng.pick(choices).copied().unwrap_or(1);
     let sizes = BTreeMap::from([
         ("b", size(&[1, 1, 2])),
-        ("t", size(&[1, 2, 3, 5, 6, 8, 9, 17, 33])),
-        ("d", size(&[1, 2, 3, 4, 8])),
+        ("t", size(&[1, 2, 3, 5, 6, 8, 9, 17, 33, 64, 70, 130])),
+        ("d", size(&[1, 2, 3, 4, 8, 16])),
         ("e", size(&[1, 2, 4])),
         ("n", size(&[1, 2, 3, 7])),
     ]);
@@ -142,6 +149,7 @@ impl Case {
             .iter()
             .filter(|i| mentioned.contains(i.0))
             .map(|(name, dtype, axes)| format!("{name}: {dtype} {}", list(axes)))
+            .chain(SCALARS.iter().map(|(name, dtype, default)| format!("{name}: {dtype} = {default}")))
             .collect();
         let outputs: Vec<String> = self.results.iter().enumerate().filter_map(|(k, name)| {
             let value = self.value(name)?;
@@ -186,6 +194,12 @@ impl Case {
             }
         }
         all
+    }
+
+    /// Scalars that the caller gives; the others take their defaults.
+    pub fn scalars(&self) -> BTreeMap<String, Scalar> {
+        let all = [("p".to_string(), Scalar::Real(0.5)), ("z".to_string(), Scalar::Int(3))];
+        if self.seed.is_multiple_of(2) { all.into() } else { BTreeMap::new() }
     }
 
     /// The case without one statement and everything that needs it; `None` when no result is left.
@@ -277,6 +291,21 @@ fn real(size: f64, exact: Option<u32>) -> Kind {
     Kind::Real { size, exact: exact.filter(|n| size * f64::from(1u32 << (*n).min(30)) < f64::from(1 << 22) && *n < 20) }
 }
 
+/// `text` with a whole word replaced.
+fn replace_word(text: &str, word: &str, by: &str) -> String {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(word) {
+        let (before, after) = (rest[..at].chars().next_back(), rest[at + word.len()..].chars().next());
+        let whole = !before.is_some_and(part) && !after.is_some_and(part);
+        out.push_str(&rest[..at]);
+        out.push_str(if whole { by } else { word });
+        rest = &rest[at + word.len()..];
+    }
+    out + rest
+}
+
 impl Make {
     fn name(&mut self) -> String {
         self.next += 1;
@@ -309,12 +338,22 @@ impl Make {
         let axis = *self.rng.pick(over).unwrap_or(&"t");
         let other = if axis == "s" { "t" } else { "s" };
         let both: Axes = [axis, other].into();
-        let (text, axes): (String, Axes) = match (axis, self.rng.below(9)) {
+        let (text, axes): (String, Axes) = match (axis, self.rng.below(12)) {
             ("t" | "s", 0) => ("s <= t".into(), both),
             ("t" | "s", 1) => ("0 <= t - s < 3".into(), both),
             ("t" | "s", 2) => ("(t + s) mod 2 == 0 or s == t".into(), both),
             ("t" | "s", 3) => ("s div 2 == t div 2".into(), both),
             ("t" | "s", 4) => (format!("{axis} < T - 1"), [axis].into()),
+            ("t" | "s", 9) => ("0 <= t - s < z".into(), both),
+            ("s", 10) => {
+                let kept = self.choose(|v| v.axes.contains("c") && !v.axes.contains("s") && v.kind == Kind::Bool)?;
+                (format!("{}[c = s div 2]", kept.text), union(&minus(&kept.axes, "c"), &["s"].into()))
+            }
+            ("t" | "s", 11) => {
+                let at = self.choose(|v| v.axes.contains(axis) != v.axes.contains(other) && matches!(v.kind, Kind::Int { .. }))?;
+                let free = if at.axes.contains("s") { "t" } else { "s" };
+                (format!("{} == {free}", at.text), union(&at.axes, &[free].into()))
+            }
             (_, 5 | 6) => {
                 let key = self.choose(|v| v.axes.contains(axis) && matches!(v.kind, Kind::Real { exact: Some(_), .. }))?;
                 (format!("{} {} 0.5", key.text, ["<", ">="][self.rng.below(2)]), key.axes)
@@ -341,7 +380,7 @@ impl Make {
 
     fn statement(&mut self) -> Option<Stmt> {
         self.used.clear();
-        let term = match self.rng.below(22) {
+        let term = match self.rng.below(28) {
             0..=3 => self.pointwise(),
             4 | 5 => self.read(),
             6..=9 => self.reduce(),
@@ -352,6 +391,11 @@ impl Make {
             16 => self.join(),
             17 => self.counted(),
             18 => return self.repeat(),
+            19 => return self.blocks(),
+            20 => return self.substitution(),
+            21 => self.slope(),
+            22 => self.over_two(),
+            23 => self.position(),
             _ => return self.scan(),
         }?;
         if term.axes.len() > 4 {
@@ -368,7 +412,7 @@ impl Make {
         let (m, n) = (size_of(&a), size_of(&b));
         let exact = exact_of(&a).zip(exact_of(&b));
         let finest = exact.map(|(i, j)| i.max(j));
-        let (text, axes, kind) = match self.rng.below(14) {
+        let (text, axes, kind) = match self.rng.below(17) {
             0 => (format!("{x} + {y}"), both, real(m + n, finest)),
             1 => (format!("{x} - {y}"), both, real(m + n, finest)),
             2 | 3 => (format!("{x} * {y}"), both, real(m * n, exact.map(|(i, j)| i + j))),
@@ -381,6 +425,15 @@ impl Make {
             10 => (format!("re(exp(complex(-abs({x}), {y})))"), both, REAL),
             11 => (format!("sqrt({x}^2 + 0.25)"), a.axes, real(m + 1.0, None)),
             12 => (format!("gelu({x}) + cos({y})"), both, real(m + 1.0, None)),
+            13 => (format!("p * {x} - {y}"), both, real(m + n, None)),
+            14 => (format!("clamp({x}, -0.5, 1) * {y}"), both, real(n, None)),
+            15 => match self.rng.pick(&["d", "t", "e", "n"]).filter(|axis| a.axes.contains(*axis)) {
+                Some(axis) => {
+                    let call = *self.rng.pick(&["rms_norm", "layer_norm"])?;
+                    (format!("{call}[{axis}]({x}, 0.01)"), a.axes, real(12.0, None))
+                }
+                None => return None,
+            },
             _ => (format!("0.5 * {x}"), a.axes.clone(), real(m, exact_of(&a).map(|n| n + 1))),
         };
         Some(Term { text, axes, kind })
@@ -436,7 +489,7 @@ impl Make {
             0 => (format!("max(max[{axis}] ({body}{clause}), -{size:?})"), real(size, exact)),
             1 => (format!("mean[{axis}] ({body}{clause})"), real(size, None)),
             2 => (format!("min(min[{axis}] ({body}{clause}), {size:?})"), real(size, exact)),
-            _ => (format!("sum[{axis}] {body}{clause}"), real(size * 33.0, exact)),
+            _ => (format!("sum[{axis}] {body}{clause}"), real(size * LONGEST, exact)),
         };
         Some(Term { text, axes, kind })
     }
@@ -472,7 +525,7 @@ impl Make {
             0 => format!("max(max[{sign} {axis}] {}, -{size:?})", x.text),
             _ => format!("sum[{sign} {axis}] {}", x.text),
         };
-        Some(Term { text, axes: x.axes, kind: real(size * 33.0, exact) })
+        Some(Term { text, axes: x.axes, kind: real(size * LONGEST, exact) })
     }
 
     fn select(&mut self) -> Option<Term> {
@@ -491,26 +544,29 @@ impl Make {
     }
 
     fn order(&mut self) -> Option<Term> {
-        let axis = *self.rng.pick(&["t", "s", "n", "d"])?;
+        let axis = *self.rng.pick(&["t", "s", "n", "d", "c", "c"])?;
         let x = self.choose(|v| v.axes.contains(axis) && matches!(v.kind, Kind::Real { exact: Some(_), .. }))?;
         let (key, rest) = (x.text.clone(), minus(&x.axes, axis));
         let slots = union(&rest, &["j"].into());
         let mask = if self.rng.chance(50) { self.mask(&[axis]) } else { None };
         Some(match self.rng.below(5) {
-            0 => Term { text: format!("rank[{axis}]({key})"), axes: x.axes, kind: Kind::Int { size: 33 } },
-            1 if !rest.contains("j") => Term { text: format!("argsort[{axis} -> j]({key}) ?? 0"), axes: slots, kind: Kind::Int { size: 33 } },
+            0 => Term { text: format!("rank[{axis}]({key})"), axes: x.axes, kind: Kind::Int { size: LONGEST as i64 } },
+            1 if !rest.contains("j") => Term { text: format!("argsort[{axis} -> j]({key}) ?? 0"), axes: slots, kind: Kind::Int { size: LONGEST as i64 } },
             2 if !rest.contains("j") => {
-                Term { text: format!("list[{axis} -> j]({key} > 0.25) ?? 0"), axes: slots, kind: Kind::Int { size: 33 } }
+                Term { text: format!("list[{axis} -> j]({key} > 0.25) ?? 0"), axes: slots, kind: Kind::Int { size: LONGEST as i64 } }
             }
             3 => {
                 let mask = mask?;
                 let axes = minus(&union(&x.axes, &mask.axes), axis);
-                Term { text: format!("(argmax[{axis}] ({key} where {})) ?? 0", mask.text), axes, kind: Kind::Int { size: 33 } }
+                Term { text: format!("(argmax[{axis}] ({key} where {})) ?? 0", mask.text), axes, kind: Kind::Int { size: LONGEST as i64 } }
             }
             _ => {
                 let axes = mask.iter().fold(x.axes.clone(), |a, m| union(&a, &m.axes));
                 let clause = mask.map_or(String::new(), |m| format!(" where {}", m.text));
-                Term { text: format!("topk[{axis}]({key}{clause}, {})", self.rng.below(4)), axes, kind: Kind::Bool }
+                let count = if self.rng.chance(30) { self.choose(|v| !v.axes.contains(axis) && matches!(v.kind, Kind::Int { .. })) } else { None };
+                let axes = count.iter().fold(axes, |a, c| union(&a, &c.axes));
+                let count = count.map_or_else(|| self.rng.below(4).to_string(), |c| c.text);
+                Term { text: format!("topk[{axis}]({key}{clause}, {count})"), axes, kind: Kind::Bool }
             }
         })
     }
@@ -530,7 +586,7 @@ impl Make {
         let m = self.mask(&[axis])?;
         let axes = minus(&m.axes, axis);
         Some(match self.rng.below(3) {
-            0 => Term { text: format!("count[{axis}] ({})", m.text), axes, kind: Kind::Int { size: 33 } },
+            0 => Term { text: format!("count[{axis}] ({})", m.text), axes, kind: Kind::Int { size: LONGEST as i64 } },
             1 => Term { text: format!("any[{axis}] ({})", m.text), axes, kind: Kind::Bool },
             _ => Term { text: format!("all[{axis}] ({})", m.text), axes, kind: Kind::Bool },
         })
@@ -543,7 +599,7 @@ impl Make {
         let (name, last, state) = (self.name(), self.name(), format!("S{}", self.next));
         let reverse = if self.rng.chance(25) { " reverse" } else { "" };
         let own = minus(&union(&u.axes, &a.axes), "t");
-        let kind = real(size_of(&u) * 34.0 + 1.0, None);
+        let kind = real(size_of(&u) * LONGEST + 1.0, None);
         let step = match self.rng.below(6) {
             0 => format!("{state}' = sigmoid({}) * {state} + {}", a.text, u.text),
             1 => format!("{state}' = 0.5 * {state} + {} * tanh({})", u.text, a.text),
@@ -560,10 +616,85 @@ impl Make {
         };
         let result = result.replace("before", &format!("before{}", self.next));
         let text = format!("scan t{reverse} {{\n    state {state} = 0.5\n    {step}\n    {result}\n}}\nlet {last} = {state}");
-        let out = Value { name, axes: union(&own, &["t"].into()), kind: real(size_of(&u) * 70.0 + 2.0, None) };
+        let out = Value { name, axes: union(&own, &["t"].into()), kind: real(size_of(&u) * LONGEST * 2.0 + 2.0, None) };
         let end = Value { name: last, axes: own, kind };
         self.values.extend([out.clone(), end.clone()]);
         Some(Stmt { text, defines: vec![out, end], uses: std::mem::take(&mut self.used) })
+    }
+
+    /// A scan over blocks with a scan over the positions of each inside; a ragged last block skips steps.
+    fn blocks(&mut self) -> Option<Stmt> {
+        let u = self.real(|v| v.axes.contains("t") && v.axes.len() <= 3 && v.axes.is_disjoint(&["s", "c", "r"].into()))?;
+        let (name, last, n) = (self.name(), self.name(), self.next);
+        let step = *self.rng.pick(&["0.5 * A + here", "tanh(A + here)", "max(A - 1, here)", "A * sigmoid(here) + B"])?;
+        let text = format!(
+            "scan c {{\n    state B = 0.5\n    scan r where 2 * c + r < T {{\n        let here = {}[t = 2 * c + r]\n        state A = B\n        \
+             A' = {step}\n        inside = A'\n    }}\n    B' = A\n    out = inside\n}}\nlet {name} = out[c = t div 2, r = t mod 2] ?? 0\nlet {last} = B",
+            u.text
+        );
+        let text = ["here", "inside", "out"].iter().fold(text, |text, word| replace_word(&text, word, &format!("{word}{n}")));
+        let text = ["A", "B"].iter().fold(text, |text, word| replace_word(&text, word, &format!("S{word}{n}")));
+        let kind = real(size_of(&u) * LONGEST + 1.0, None);
+        let out = Value { name, axes: u.axes.clone(), kind: kind.clone() };
+        let end = Value { name: last, axes: minus(&u.axes, "t"), kind };
+        self.values.extend([out.clone(), end.clone()]);
+        Some(Stmt { text, defines: vec![out, end], uses: std::mem::take(&mut self.used) })
+    }
+
+    /// Results that depend linearly on all earlier results.
+    fn substitution(&mut self) -> Option<Stmt> {
+        let u = self.real(|v| v.axes.contains("t") && v.axes.len() <= 3 && !v.axes.contains("s"))?;
+        let axes = u.axes.clone();
+        let w = self.real(|v| v.axes.contains("s") && union(&v.axes, &axes).len() <= 4)?;
+        let name = self.name();
+        let text = format!("scan t {{\n    {name} = {} + sum[s] (tanh({}) / T * {name}[t = s] where s < t)\n}}", u.text, w.text);
+        // Axes of the weights other than s spread to the results, and from there to all later ones.
+        let value = Value { name, axes: union(&u.axes, &minus(&w.axes, "s")), kind: real(size_of(&u) * 3.0 + 1.0, None) };
+        self.values.push(value.clone());
+        Some(Stmt { text, defines: vec![value], uses: std::mem::take(&mut self.used) })
+    }
+
+    /// A derivative.
+    fn slope(&mut self) -> Option<Term> {
+        let axis = *self.rng.pick(&["d", "e", "n"])?;
+        let x = self.choose(|v| v.axes.contains(axis) && matches!(v.kind, Kind::Real { size, .. } if size < 60.0))?;
+        let axes = x.axes.clone();
+        let y = self.real(|v| v.name != x.text && union(&v.axes, &axes).len() <= 4)?;
+        let body = match self.rng.below(4) {
+            0 => format!("({} - {})^2", x.text, y.text),
+            1 => format!("tanh({} * {})", x.text, y.text),
+            2 => format!("silu({}) * sigmoid({})", x.text, y.text),
+            _ => format!("exp(-abs({})) * {}", x.text, y.text),
+        };
+        let size = 2.0 * (size_of(&x) + size_of(&y));
+        Some(Term { text: format!("grad(sum[{axis}] {body}, {})", x.text), axes: union(&x.axes, &y.axes), kind: real(size, None) })
+    }
+
+    /// A normaliser or sum over two axes at once.
+    fn over_two(&mut self) -> Option<Term> {
+        let [i, j] = **self.rng.pick(&[&["s", "d"], &["t", "d"], &["s", "n"], &["b", "t"]])?;
+        let x = self.real(|v| v.axes.contains(i) && v.axes.contains(j) && v.axes.len() <= 5)?;
+        let rest = minus(&minus(&x.axes, i), j);
+        let t = &x.text;
+        Some(match self.rng.below(3) {
+            0 => Term { text: format!("sum[{i}, {j}] softmax[{i}, {j}]({t}) * {t}"), axes: rest, kind: real(size_of(&x), None) },
+            1 => Term { text: format!("mean[{i}, {j}] ({t} where {i} != {j})"), axes: rest, kind: real(size_of(&x), None) },
+            _ => Term { text: format!("sum[{i}, {j}] {t} * {t}"), axes: rest, kind: real(size_of(&x).powi(2) * LONGEST * 16.0, None) },
+        })
+    }
+
+    /// Arithmetic of positions.
+    fn position(&mut self) -> Option<Term> {
+        let i = self.choose(|v| matches!(v.kind, Kind::Int { .. }))?;
+        let axis = *self.rng.pick(&["t", "n", "c"])?;
+        let text = match self.rng.below(4) {
+            0 => format!("({} + {axis}) mod 5", i.text),
+            1 => format!("{} div 2 + z", i.text),
+            2 => format!("max({axis} - {}, 0)", i.text),
+            _ => format!("xor({axis}, 1) + {} * 0", i.text),
+        };
+        let axes = if text.contains("div 2 + z") { i.axes } else { union(&i.axes, &[axis].into()) };
+        Some(Term { text, axes, kind: Kind::Int { size: 2 * LONGEST as i64 } })
     }
 
     fn repeat(&mut self) -> Option<Stmt> {

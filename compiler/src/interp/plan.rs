@@ -2,11 +2,11 @@
 //! values anyone reads after the scan.
 //!
 //! A node *depends* on a scan when a state or earlier result of it can reach the node. It comes *after* the scan when it needs
-//! the scan to have finished: it reads other positions of a result, reduces over the scan axis, or takes a final state. Otherwise
-//! it is *open*: its value at a step needs that step only, so it is evaluated inside the loop. Results that both an open node has
-//! and a node that is not open wants are recorded over the scan axis.
+//! the scan to have finished: it reads other positions of a result, reduces over the scan axis, takes a final state, or is not part
+//! of what the next states and the exports need. Otherwise it is *open*: its value at a step needs that step only, so it is
+//! evaluated inside the loop. What an open node gives to one that is not open is recorded over the scan axis.
 
-use crate::graph::{AxisId, Graph, NodeId, Op, ScanId};
+use crate::graph::{AxisId, Graph, NodeId, Op, Scan, ScanId};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Scans = BTreeSet<ScanId>;
@@ -40,29 +40,16 @@ impl Plan {
             users[edge.from.index()] += 1;
         }
         let depends = depends(graph, &edges, size);
+        // What only follows from exports is computed when the scan is over: inside, two scans whose results meet would each need
+        // the other to be over, and one would run again at every step of the other.
         let mut seeds: Vec<Scans> = vec![Scans::new(); size];
-        let mut open;
-        // Two unrelated scans may meet in one node (an outer product of their results). Such a node is computed after a scan that
-        // does not need it, otherwise one scan would run again at every step of the other. Each round only adds seeds.
-        loop {
-            let after = after(graph, &edges, &depends, &seeds);
-            open = (0..size).map(|n| depends[n].difference(&after[n]).copied().collect::<Scans>()).collect::<Vec<_>>();
-            let within = within(graph, &open);
-            let needed = needed(graph, &edges);
-            let mut grown = false;
-            for id in edges.keys() {
-                let set = &open[id.index()];
-                for a in set {
-                    let alone = set.iter().any(|b| a != b && !within[a.index()].contains(b) && !within[b.index()].contains(a));
-                    if alone && !needed[a.index()].contains(id) {
-                        grown |= seeds[id.index()].insert(*a);
-                    }
-                }
-            }
-            if !grown {
-                break;
+        for (k, step) in steps(graph, &edges).iter().enumerate() {
+            for id in edges.keys().filter(|id| !step.contains(id)) {
+                seeds[id.index()].insert(ScanId(k as u32));
             }
         }
+        let after = after(graph, &edges, &depends, seeds);
+        let open: Vec<Scans> = (0..size).map(|n| depends[n].difference(&after[n]).copied().collect()).collect();
         let records = records(graph, &edges, &open);
         let within = within(graph, &open);
         let axes = scan_axes(graph, &records, &edges, &open);
@@ -180,8 +167,7 @@ fn depends(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>, size: usize) -> V
     }
 }
 
-fn after(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>, depends: &[Scans], seeds: &[Scans]) -> Vec<Scans> {
-    let mut after = seeds.to_vec();
+fn after(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>, depends: &[Scans], mut after: Vec<Scans>) -> Vec<Scans> {
     loop {
         let mut grown = false;
         for (id, edges) in edges {
@@ -213,11 +199,11 @@ fn within(graph: &Graph, open: &[Scans]) -> Vec<Scans> {
     (0..graph.scans.len()).map(others).collect()
 }
 
-/// For each scan, the nodes that its next states and earlier results need.
-fn needed(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>) -> Vec<BTreeSet<NodeId>> {
-    let one = |k: usize| {
-        let scan = &graph.scans[k];
+/// For each scan, the nodes of its step: those that its next states, earlier results and exports need.
+fn steps(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>) -> Vec<BTreeSet<NodeId>> {
+    let one = |scan: &Scan| {
         let mut todo: Vec<NodeId> = scan.states.iter().map(|s| s.next).chain(scan.history.iter().map(|h| h.1)).collect();
+        todo.extend(&scan.exports);
         let mut seen = BTreeSet::new();
         while let Some(id) = todo.pop() {
             if seen.insert(id) {
@@ -226,7 +212,7 @@ fn needed(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>) -> Vec<BTreeSet<No
         }
         seen
     };
-    (0..graph.scans.len()).map(one).collect()
+    graph.scans.iter().map(one).collect()
 }
 
 fn records(graph: &Graph, edges: &BTreeMap<NodeId, Vec<Edge>>, open: &[Scans]) -> Vec<Vec<NodeId>> {

@@ -63,7 +63,7 @@ impl Writer<'_> {
 
     /// The outermost scan of this kernel, not being written now, whose step holds the node.
     pub(crate) fn closed_scan(&self, id: NodeId) -> Option<ScanId> {
-        self.part.scan?;
+        let own = self.part.scan?;
         if self.lookup(id).is_some() {
             return None;
         }
@@ -71,7 +71,9 @@ impl Writer<'_> {
             Op::State { scan, .. } | Op::History { scan, .. } => scan.index() == s || self.steps.step[s].contains(&id),
             _ => self.steps.step[s].contains(&id),
         };
-        let closed = (0..self.graph.scans.len()).filter(|s| self.steps.live[*s] && holds(*s) && !self.open.contains(&ScanId(*s as u32)));
+        // Scans of other kernels leave stored results.
+        let here = |s: usize| self.steps.outermost(ScanId(s as u32)) == own;
+        let closed = (0..self.graph.scans.len()).filter(|s| self.steps.live[*s] && here(*s) && holds(*s) && !self.open.contains(&ScanId(*s as u32)));
         closed.max_by_key(|s| self.steps.step[*s].len()).map(|s| ScanId(s as u32))
     }
 

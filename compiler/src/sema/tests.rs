@@ -200,6 +200,25 @@ fn programs_that_must_pass() {
 }
 
 #[test]
+fn every_function_of_the_prelude_checks() {
+    let (file, faults) = prelude();
+    assert!(faults.is_empty(), "{faults:?}");
+    for name in functions_of(file).keys() {
+        let value = match name.as_str() {
+            "softcap" | "turn" | "clamp" | "rotary" | "solve_spd" => continue,
+            _ if file.items.iter().any(|i| matches!(i, Item::Fn(f) if f.name.name == *name && f.axes.is_empty())) => format!("{name}(v)"),
+            _ => format!("v * {name}[e](v)"),
+        };
+        accepted(&attention(&format!("o = {value}")));
+    }
+    for value in ["softcap(v, 30)", "re(turn(v, 2, t))", "clamp(v, -1, 1)", "rotary[e](v, t)"] {
+        let graph = accepted(&attention(&format!("o = {value}")));
+        assert!(graph.requires.iter().all(|r| r.text == "len(e) div 2 > 0"), "{value}: {:?}", graph.requires);
+    }
+    accepted("kernel f(a: [b,d,i], y: [b,d]) -> (x: [b,d]) { require I == D  x = solve_spd[d, i](a, y) }");
+}
+
+#[test]
 fn several_errors_in_one_run_and_no_follow_ups() {
     let source = attention("let x = kk * 2\n let y = x + 1\n let z = y where w\n o = v * y + z");
     assert_eq!(errors(&source), ["A0201", "A0201"]);

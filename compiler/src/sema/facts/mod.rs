@@ -85,9 +85,25 @@ impl<'a> Elab<'a> {
 
     /// A scalar as the reader knows it.
     fn scalar_text(&self, node: NodeId) -> String {
+        let infix = |op: ScalarOp| match op {
+            ScalarOp::Add => Some("+"),
+            ScalarOp::Sub => Some("-"),
+            ScalarOp::Mul => Some("*"),
+            ScalarOp::IntDiv => Some("div"),
+            ScalarOp::Mod => Some("mod"),
+            _ => None,
+        };
         match self.graph.op(node) {
             Op::Extent(a) => format!("len({})", self.axis_name(*a)),
+            Op::Const(crate::ops::Scalar::Int(c)) => c.to_string(),
             Op::Input(i) => self.graph.inputs.get(i.index()).map_or_else(String::new, |x| x.name.clone()),
+            Op::Map { op, args } => {
+                let parts: Vec<String> = args.iter().map(|a| self.scalar_text(*a)).collect();
+                match (infix(*op), &parts[..]) {
+                    (Some(word), [x, y]) => format!("{x} {word} {y}"),
+                    _ => format!("{}({})", op.name(), parts.join(", ")),
+                }
+            }
             _ => self.text(self.graph.node(node).span),
         }
     }

@@ -422,3 +422,40 @@ fn exponentials_of_rows_come_from_the_table() {
         assert!((found - want).abs() <= 1e-6 * want.abs(), "{found} is not {want}");
     }
 }
+
+#[test]
+fn guarded_loads_stay_behind_their_guards() {
+    // The load never runs; its address is far outside the buffer and the same in every iteration.
+    let mut b = KernelBuilder::new("guarded", 1);
+    let x = b.buffer("x", DType::Real, Storage::F32, false);
+    let out = b.buffer("out", DType::Real, Storage::F32, true);
+    let (n, limit, far) = (b.int_arg("n"), b.int_arg("limit"), b.int_arg("far"));
+    b.count(n, |b, i| {
+        let over = b.lt(limit, n);
+        b.if_then(over, |b| {
+            let v = b.load(x, far);
+            b.store(out, i, v);
+        });
+        let none = b.sub(n, n);
+        b.count(none, |b, j| {
+            let v = b.load(x, far);
+            b.store(out, j, v);
+        });
+        b.count(limit, |b, _| {
+            b.count(far, |b, j| {
+                let at = b.mul(far, far);
+                let v = b.load(x, at);
+                b.store(out, j, v);
+            });
+        });
+    });
+    let kernel = b.finish();
+    let driver = CpuDriver::new(Some(1)).unwrap();
+    let code = driver.load(std::slice::from_ref(&kernel)).unwrap();
+    for far in [-(1i64 << 42), -(1 << 30)] {
+        let (x, mut out) = (vec![1f32; 8], vec![0f32; 8]);
+        let mut slots = [Memory::Read(bytemuck::cast_slice(&x)), Memory::Write(bytemuck::cast_slice_mut(&mut out))];
+        driver.launch(&code, 0, &mut slots, &[0, 1], &[8, 100, far], &[], 1).unwrap();
+        assert_eq!(out, [0.0; 8]);
+    }
+}

@@ -52,7 +52,7 @@ pub(super) fn lower(
     let args = Args { pointers, ints, reals, locals, block, table };
     let values = vec![None; kernel.types.len()];
     let constants = vec![None; kernel.types.len()];
-    let mut lowering = Lowering { kernel, module, helpers, b, imported: HashMap::new(), args, offsets, values, constants };
+    let mut lowering = Lowering { kernel, module, helpers, b, imported: HashMap::new(), args, offsets, nest: 0, values, constants };
     lowering.body(&kernel.body)?;
     lowering.b.ins().return_(&[]);
     lowering.b.finalize(config);
@@ -81,6 +81,8 @@ pub(super) struct Lowering<'a> {
     imported: HashMap<&'static str, FuncRef>,
     args: Args,
     offsets: Vec<usize>,
+    /// Loops and branches around the current statement.
+    nest: usize,
     values: Vec<Option<Value>>,
     /// Int constants, for strength reduction.
     pub(super) constants: Vec<Option<i64>>,
@@ -136,7 +138,9 @@ impl Lowering<'_> {
                 for (block, body) in [(yes, then), (no, other)] {
                     self.b.switch_to_block(block);
                     self.b.seal_block(block);
+                    self.nest += 1;
                     self.body(body)?;
+                    self.nest -= 1;
                     self.b.ins().jump(end, &[]);
                 }
                 self.b.switch_to_block(end);
@@ -156,7 +160,9 @@ impl Lowering<'_> {
         let trips = self.constants[bounds[1].0 as usize].zip(self.constants[bounds[0].0 as usize]).and_then(|(hi, lo)| hi.checked_sub(lo));
         let constants = |v: kernel::Value| self.constants[v.0 as usize];
         if let Some(wide) = vector::qualify(self.kernel, &constants, var, bounds[2], carries, body).filter(|_| trips.is_none_or(|n| n >= vector::WIDTH)) {
+            self.nest += 1;
             (lo, inits) = self.wide_loop(&wide, var, (lo, hi), carries, &inits, body)?;
+            self.nest -= 1;
             if trips.is_some_and(|n| n % vector::WIDTH == 0) {
                 for (c, total) in carries.iter().zip(inits) {
                     self.set(c.result, total);
@@ -182,7 +188,9 @@ impl Lowering<'_> {
         for (c, param) in carries.iter().zip(params) {
             self.set(c.param, param);
         }
+        self.nest += 1;
         self.body(body)?;
+        self.nest -= 1;
         let nexts = carries.iter().map(|c| self.get(c.next).map(BlockArg::from)).collect::<Result<Vec<_>, _>>()?;
         let next = self.b.ins().iadd(index, step);
         let again = std::iter::once(BlockArg::from(next)).chain(nexts.iter().copied()).collect::<Vec<_>>();
@@ -250,9 +258,11 @@ impl Lowering<'_> {
         self.module.make_signature()
     }
 
+    /// Cranelift may run a pure load ahead of the branch or the loop that keeps its index in range, so only loads that always run
+    /// are pure.
     pub(super) fn load_flags(&self, base: Base) -> MemFlagsData {
         match base {
-            Base::Buffer(id) if !self.kernel.buffers[id.0 as usize].written => pure_flags(),
+            Base::Buffer(id) if self.nest == 0 && !self.kernel.buffers[id.0 as usize].written => pure_flags(),
             Base::Buffer(_) | Base::Local(_) => MemFlagsData::new().with_notrap(),
         }
     }

@@ -261,7 +261,7 @@ impl Writer<'_> {
         let mut reuse: Vec<AxisId> = Vec::new();
         for id in &part.inside {
             let Op::Reduce { body, .. } = self.graph.op(*id) else { continue };
-            let factors = self.factors(*body);
+            let factors: Vec<NodeId> = self.factors(*body).into_iter().filter(|f| !self.graph.axes_of(*f).is_empty()).collect();
             for axis in &part.grid {
                 let has = factors.iter().filter(|f| self.graph.axes_of(**f).contains(axis)).count();
                 if has > 0 && has < factors.len() && !reuse.contains(axis) {

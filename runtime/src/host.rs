@@ -160,6 +160,9 @@ fn infix(expr: &HostExpr, axes: &[AxisPlan], inputs: &[InputPlan], level: u8) ->
             let [c, a, b] = [0, 1, 2].map(|i| infix(&args[i], axes, inputs, 1));
             paren(0, format!("if {c} then {a} else {b}"))
         }
+        HostExpr::Op(ScalarOp::CeilDiv | ScalarOp::IntDiv, args) if args.len() == 2 && args[1] == HostExpr::Int(1) => infix(&args[0], axes, inputs, level),
+        HostExpr::Op(ScalarOp::Mul, args) if args.len() == 2 && args[0] == HostExpr::Int(1) => infix(&args[1], axes, inputs, level),
+        HostExpr::Op(ScalarOp::Mul, args) if args.len() == 2 && args[1] == HostExpr::Int(1) => infix(&args[0], axes, inputs, level),
         HostExpr::Op(op, args) => {
             let sign = match op {
                 ScalarOp::Or => Some((1, "or")),

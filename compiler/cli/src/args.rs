@@ -208,6 +208,9 @@ pub struct ExplainArgs {
     /// Program, or the code of a diagnostic
     #[arg(value_name = "FILE|CODE")]
     pub what: String,
+    /// Draw kernels and buffers instead (SVG on stdout)
+    #[arg(long)]
+    pub svg: bool,
     /// Target to explain kernels for
     #[arg(long, value_enum, default_value_t = CompileTarget::Cpu)]
     pub target: CompileTarget,

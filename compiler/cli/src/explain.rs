@@ -1,9 +1,9 @@
 //! `attnc explain`: what the compiler derived from a program, or the long text of a diagnostic code.
 
-use crate::args::{CompileTarget, ExplainArgs};
+use crate::args::ExplainArgs;
 use crate::fail::Failure;
 use crate::settings::{self, Settings};
-use crate::{compile, files, out};
+use crate::{compile, files, out, svg};
 use attnc_compiler::base::{Severity, render};
 use attnc_compiler::graph::Graph;
 use attnc_compiler::kernel::plan::{BufferKind, Plan};
@@ -36,7 +36,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         let kernel = Engine::interp().kernel(graph, vec![], &CompileOptions::default())?;
         let settings = settings::typed(&args.set, kernel.signature())?;
         // Writing to a string cannot fail.
-        let _ = describe(&mut all, &kernel, &settings, args.target)?;
+        let _ = describe(&mut all, &kernel, &settings, args)?;
     }
     match (all.is_empty(), &args.kernel) {
         (true, Some(kernel)) => Err(Failure::new(format!("{name}: there is no kernel `{kernel}`")).help(format!("the kernels are {}", known.join(", ")))),
@@ -49,7 +49,7 @@ fn is_code(text: &str) -> bool {
     text.len() == 5 && text.starts_with('A') && text[1..].bytes().all(|b| b.is_ascii_digit())
 }
 
-fn describe(out: &mut String, kernel: &Kernel, settings: &Settings, target: CompileTarget) -> Result<std::fmt::Result, Failure> {
+fn describe(out: &mut String, kernel: &Kernel, settings: &Settings, args: &ExplainArgs) -> Result<std::fmt::Result, Failure> {
     let (graph, plan) = (kernel.graph(), kernel.signature());
     let mut settings = settings.clone();
     let roles = Sizes::new(graph);
@@ -59,8 +59,12 @@ fn describe(out: &mut String, kernel: &Kernel, settings: &Settings, target: Comp
             settings.extents.push((axis.name.clone(), 64));
         }
     }
-    let options = compile::options(kernel, &settings, target)?;
-    let program = lower(graph, &options).map_err(|e| compile::lowering(kernel, target.name(), e))?;
+    let options = compile::options(kernel, &settings, args.target)?;
+    let program = lower(graph, &options).map_err(|e| compile::lowering(kernel, args.target.name(), e))?;
+    if args.svg {
+        out.push_str(&svg::draw(&program));
+        return Ok(Ok(()));
+    }
     let names: Vec<String> = program.kernels.iter().map(|k| k.name.clone()).collect();
     Ok(head(out, graph).and_then(|()| signature(out, graph, plan)).and_then(|()| launches(out, &program.plan, &names)))
 }

@@ -12,6 +12,7 @@ mod made;
 mod out;
 mod run;
 mod settings;
+mod svg;
 
 use args::{Cli, Command};
 use clap::Parser;

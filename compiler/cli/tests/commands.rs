@@ -73,6 +73,8 @@ fn explain_tells_what_was_derived_and_what_codes_mean() {
     for want in ["kernel f", "Weighted sum", "inputs", "scale", "D ^ -0.5", "kernels, in order"] {
         assert!(text.contains(want), "{want} is missing in:\n{text}");
     }
+    let svg = stdout(&lab, &["explain", "prog.attn", "--svg"]);
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("f_0"), "{svg}");
     assert!(stdout(&lab, &["explain", "A0101"]).starts_with("A0101: "));
     lab.exec(&["explain", "A9999"], 1, &["A9999"]);
     lab.exec(&["explain", "prog.attn", "--kernel", "g"], 1, &["`g`", "f"]);

@@ -2,6 +2,8 @@
 //! The only home of `unsafe` in this crate.
 
 #[cfg(feature = "cpu")]
+mod ceiling;
+#[cfg(feature = "cpu")]
 pub mod cpu;
 
 use crate::cache::Cache;
@@ -57,6 +59,13 @@ pub trait Device: Send + Sync + std::fmt::Debug {
 
     /// Bytes that a call may allocate, where that is known.
     fn available(&self) -> Option<u64>;
+
+    /// Floating point operations in a second that matrix products alone reach, measured now; `None` when the device cannot tell.
+    ///
+    /// Errors: those of loading and running the measurement.
+    fn ceiling(&self) -> Result<Option<f64>, RuntimeError> {
+        Ok(None)
+    }
 }
 
 /// An error of a backend, as this crate reports it.
@@ -100,5 +109,9 @@ impl Device for Processor {
 
     fn available(&self) -> Option<u64> {
         crate::memory::available()
+    }
+
+    fn ceiling(&self) -> Result<Option<f64>, RuntimeError> {
+        ceiling::products(self, self.0.threads()).map(Some)
     }
 }

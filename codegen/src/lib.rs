@@ -2,6 +2,11 @@
 
 #[cfg(feature = "cpu")]
 pub mod cpu;
+pub mod expand;
+#[cfg(feature = "ptx")]
+pub mod ptx;
+#[cfg(feature = "wgsl")]
+pub mod wgsl;
 
 /// Why a kernel could not become an artifact.
 #[derive(Debug, thiserror::Error)]

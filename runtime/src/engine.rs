@@ -61,6 +61,13 @@ impl Engine {
         Ok(Engine::on(Arc::new(Processor(Arc::new(driver)))))
     }
 
+    /// The WebGPU device that the system prefers (Vulkan here). Errors: [`RuntimeError::NoDevice`].
+    #[cfg(feature = "wgpu")]
+    pub fn wgsl() -> Result<Engine, RuntimeError> {
+        use crate::driver::wgpu::{WebGpu, WgpuDriver};
+        Ok(Engine::on(Arc::new(WebGpu(Arc::new(WgpuDriver::new()?)))))
+    }
+
     /// Any device; artifacts are kept in the user's cache.
     pub fn on(device: Arc<dyn Device>) -> Engine {
         Engine { device: Some(device), cache: Cache::user() }

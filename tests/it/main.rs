@@ -1,5 +1,6 @@
 //! Integration tests: claims about programs, across the layers.
 
+mod devices;
 mod docs;
 mod layers;
 mod meaning;

@@ -1,6 +1,7 @@
 //! Tests across the crates of attnc: random programs, and the checks that compare targets with the interpreter.
 
 pub mod cpu;
+pub mod device;
 pub mod random;
 
 use attnc_compiler::base::Severity;

@@ -5,6 +5,8 @@
 mod ceiling;
 #[cfg(feature = "cpu")]
 pub mod cpu;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 use crate::cache::Cache;
 use crate::error::RuntimeError;

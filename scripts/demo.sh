@@ -15,8 +15,10 @@ has() { "$attnc" "$1" --help 2>/dev/null | grep -q -- "$2"; }
 told check "${programs[@]}"
 told explain dsl-examples/minilm_attention.attn
 if has explain --svg; then
-    told explain dsl-examples/sliding_window.attn --svg "$out/sliding_window.svg" --set window=64 --size t=1024
-    echo "a picture of the tile classes of its mask: $out/sliding_window.svg"
+    picture="$out/sliding_window.svg"
+    printf '\n$ attnc explain dsl-examples/sliding_window.attn --svg --set t=1024 --set window=200 > %s\n' "$picture"
+    "$attnc" explain dsl-examples/sliding_window.attn --svg --set t=1024 --set window=200 >"$picture"
+    echo "drawn: the tile classes of its mask"
 fi
 if has compile --target; then
     for program in "${programs[@]}"; do

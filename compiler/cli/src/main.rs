@@ -3,6 +3,8 @@
 mod args;
 mod bench;
 mod check;
+#[allow(dead_code)]
+mod classes;
 mod compile;
 mod explain;
 mod fail;

@@ -208,7 +208,7 @@ pub struct ExplainArgs {
     /// Program, or the code of a diagnostic
     #[arg(value_name = "FILE|CODE")]
     pub what: String,
-    /// Draw kernels and buffers instead (SVG on stdout)
+    /// Draw kernels, buffers and the tile classes of masks instead (SVG on stdout)
     #[arg(long)]
     pub svg: bool,
     /// Target to explain kernels for

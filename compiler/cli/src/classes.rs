@@ -3,7 +3,6 @@
 //! The conditions that the compiled loops carry are evaluated for every pair of blocks, for extents and scalars of a made-up call.
 
 use attnc_compiler::graph::AxisId;
-use attnc_compiler::kernel::plan::Plan;
 use attnc_compiler::ops::{Scalar, ScalarOp};
 use attnc_compiler::passes::cost::Sizes;
 use attnc_compiler::tiles::{Dim, DimId, Expr, ExprId, Loop, Stmt, TileKernel, TileProgram};
@@ -175,10 +174,9 @@ impl Picture {
         self.rows.iter().flatten().filter(|c| **c == class).count()
     }
 
-    /// Width and height of the drawing.
-    pub fn size(&self) -> (i64, i64) {
-        let side = self.side();
-        (80 + side * self.rows.first().map_or(0, Vec::len) as i64 + 20, 84 + side * self.rows.len() as i64 + 20)
+    /// Height of the drawing.
+    pub fn height(&self) -> i64 {
+        (self.side() * self.rows.len() as i64).max(30) + 100
     }
 
     fn side(&self) -> i64 {
@@ -229,14 +227,14 @@ fn colour(class: Class) -> &'static str {
 }
 
 /// One line for the text of `explain`.
-pub fn line(p: &Picture, plan: &Plan) -> String {
+pub fn line(p: &Picture) -> String {
     let visited = p.rows.iter().flatten().count() - p.count(Class::Empty);
     let all = p.rows.iter().flatten().count();
     let data = if p.count(Class::Data) > 0 { format!(", {} decided by data", p.count(Class::Data)) } else { String::new() };
     let [rows, columns] = &p.axes;
     format!(
-        "{} of {}: {} = {}, {} = {}: {visited} of {all} blocks visited ({} full, {} partial{data})",
-        p.kernel, plan.name, rows.0, rows.1, columns.0, columns.1, p.count(Class::Full), p.count(Class::Partial)
+        "{}: at {} = {}, {} = {}, {visited} of {all} blocks are visited ({} full, {} partial{data})",
+        p.kernel, rows.0, rows.1, columns.0, columns.1, p.count(Class::Full), p.count(Class::Partial)
     )
 }
 

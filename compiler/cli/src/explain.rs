@@ -3,11 +3,11 @@
 use crate::args::ExplainArgs;
 use crate::fail::Failure;
 use crate::settings::{self, Settings};
-use crate::{compile, files, out, svg};
+use crate::{classes, compile, files, out, svg};
 use attnc_compiler::base::{Severity, render};
 use attnc_compiler::graph::Graph;
 use attnc_compiler::kernel::plan::{BufferKind, Plan};
-use attnc_compiler::lower::lower;
+use attnc_compiler::lower::lower_stages;
 use attnc_compiler::passes::cost::Sizes;
 use attnc_compiler::{sema, syntax};
 use attnc_runtime::{CompileOptions, Engine, Kernel, host};
@@ -60,13 +60,28 @@ fn describe(out: &mut String, kernel: &Kernel, settings: &Settings, args: &Expla
         }
     }
     let options = compile::options(kernel, &settings, args.target)?;
-    let program = lower(graph, &options).map_err(|e| compile::lowering(kernel, args.target.name(), e))?;
+    let stages = lower_stages(graph, &options).map_err(|e| compile::lowering(kernel, args.target.name(), e))?;
+    let program = stages.program;
+    let pictures = classes::pictures(&stages.tiles, &Sizes::new(&stages.graph), &settings.extents, &settings.scalars);
     if args.svg {
-        out.push_str(&svg::draw(&program));
+        out.push_str(&svg::draw(&program, &pictures));
         return Ok(Ok(()));
     }
     let names: Vec<String> = program.kernels.iter().map(|k| k.name.clone()).collect();
-    Ok(head(out, graph).and_then(|()| signature(out, graph, plan)).and_then(|()| launches(out, &program.plan, &names)))
+    let text = head(out, graph).and_then(|()| signature(out, graph, plan)).and_then(|()| launches(out, &program.plan, &names));
+    Ok(text.and_then(|()| masks(out, &pictures)))
+}
+
+/// What the masked loops visit, for the extents given or usual ones.
+fn masks(out: &mut String, pictures: &[classes::Picture]) -> std::fmt::Result {
+    if pictures.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nmasked loops")?;
+    for picture in pictures {
+        writeln!(out, "  {}", classes::line(picture))?;
+    }
+    Ok(())
 }
 
 fn head(out: &mut String, graph: &Graph) -> std::fmt::Result {

@@ -3,7 +3,6 @@
 mod args;
 mod bench;
 mod check;
-#[allow(dead_code)]
 mod classes;
 mod compile;
 mod explain;

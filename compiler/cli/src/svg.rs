@@ -1,5 +1,7 @@
-//! A drawing of a compiled program: buffers on the left and right, kernels in order between them, lines for what they read and write.
+//! A drawing of a compiled program: buffers on the left and right, kernels in order between them, lines for what they read and write;
+//! below, which blocks each masked loop visits.
 
+use crate::classes::Picture;
 use attnc_compiler::kernel::plan::{BufferKind, Plan, Program};
 use attnc_runtime::host;
 use std::fmt::Write;
@@ -10,18 +12,19 @@ const BOX: (i32, i32) = (150, 30);
 const COLUMNS: [i32; 3] = [20, 330, 720];
 
 /// The drawing as text of an SVG file.
-pub fn draw(program: &Program) -> String {
+pub fn draw(program: &Program, pictures: &[Picture]) -> String {
     let mut svg = String::new();
     // Writing to a string cannot fail.
-    let _ = write(&mut svg, program);
+    let _ = write(&mut svg, program, pictures);
     svg
 }
 
-fn write(out: &mut String, program: &Program) -> std::fmt::Result {
+fn write(out: &mut String, program: &Program, pictures: &[Picture]) -> std::fmt::Result {
     let plan = &program.plan;
     let places = places(plan);
     let rows = places.iter().map(|p| p.1 + 1).chain([plan.launches.len() as i32]).max().unwrap_or(1);
-    let (width, height) = (COLUMNS[2] + BOX.0 + 20, 60 + rows * ROW);
+    let (width, below) = (COLUMNS[2] + BOX.0 + 20, 60 + rows * ROW);
+    let height = i64::from(below) + pictures.iter().map(|p| p.height()).sum::<i64>();
     writeln!(out, r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="monospace" font-size="11">"#)?;
     writeln!(out, r#"<rect width="{width}" height="{height}" fill="white"/><text x="20" y="24" font-size="14">{}</text>"#, escape(&plan.name))?;
     for (i, launch) in plan.launches.iter().enumerate() {
@@ -43,6 +46,11 @@ fn write(out: &mut String, program: &Program) -> std::fmt::Result {
         let name = program.kernels.get(launch.kernel as usize).map_or("?", |k| k.name.as_str());
         let grid = format!("{} blocks", host::text(&launch.blocks, &plan.axes, &plan.inputs));
         rect(out, COLUMNS[1], i as i32, 2 * BOX.0, "#fff6e0", &[format!("{}. {name}", i + 1), grid])?;
+    }
+    let mut top = i64::from(below);
+    for picture in pictures {
+        picture.draw(out, top)?;
+        top += picture.height();
     }
     writeln!(out, "</svg>")
 }

@@ -188,7 +188,7 @@ impl Picture {
     pub fn draw(&self, out: &mut String, top: i64) -> std::fmt::Result {
         let side = self.side();
         let [rows, columns] = &self.axes;
-        writeln!(out, r#"<text x="20" y="{}" font-size="13">{}: blocks of {} keys {} by {} of {}</text>"#, top + 20, self.kernel, columns.0, columns.2, rows.2, rows.0)?;
+        writeln!(out, r#"<text x="20" y="{}" font-size="13">{}: blocks of {} {} by {} {}</text>"#, top + 20, self.kernel, rows.2, rows.0, columns.2, columns.0)?;
         let legend = [(Class::Full, "full"), (Class::Partial, "partial"), (Class::Data, "by data"), (Class::Empty, "not visited")];
         let mut x = 20;
         for (class, word) in legend.into_iter().filter(|l| self.count(l.0) > 0) {

@@ -6,10 +6,15 @@ use crate::files::{self, OutFile};
 use crate::settings::{self, Settings};
 use crate::{out, run};
 use attnc_compiler::base::SourceId;
+use attnc_compiler::kernel::Kernel as KernelIr;
+use attnc_compiler::kernel::caps::Caps;
 use attnc_compiler::kernel::plan::Program;
 use attnc_compiler::lower::{Options, Stages, lower_stages};
 use attnc_compiler::passes::error::CompileError;
+use attnc_compiler::passes::tile::TileOptions;
 use attnc_compiler::syntax;
+#[cfg(any(feature = "cpu", feature = "wgpu", feature = "ptx"))]
+use attnc_runtime::driver::emit_error;
 use attnc_runtime::engine::compile_error;
 use attnc_runtime::manifest::{Entry, FORM, Manifest};
 use attnc_runtime::{CompileOptions, Engine, Kernel};
@@ -47,7 +52,10 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
         if args.emit.contains(&Emit::Kernel) {
             section(&mut text, args, "kernel", &kernels_text(&stages.program));
         }
-        let artifacts = artifacts(args.target, &stages.program)?;
+        if args.emit.contains(&Emit::Llvm) {
+            section(&mut text, args, "llvm", &llvm(&stages.program, args.arch.as_deref())?);
+        }
+        let artifacts = artifacts(args, &stages.program)?;
         let name = extension(args.target);
         let code = args.emit.iter().any(|e| e.name() == name) || (args.emit.is_empty() && args.output.is_none());
         if code {
@@ -107,13 +115,18 @@ pub fn options(kernel: &Kernel, settings: &Settings, target: CompileTarget) -> R
     Ok(Options { extents, caps, tile })
 }
 
-fn target_choices(target: CompileTarget) -> Result<(attnc_compiler::kernel::caps::Caps, attnc_compiler::passes::tile::TileOptions), Failure> {
+/// What kernels for a target may use, and their tile sizes.
+fn target_choices(target: CompileTarget) -> Result<(Caps, TileOptions), Failure> {
     match target {
-        CompileTarget::Cpu => {
-            let tile = attnc_compiler::passes::tile::TileOptions::default();
-            Ok((attnc_compiler::kernel::caps::Caps::cpu(), tile))
-        }
-        CompileTarget::Wgsl | CompileTarget::Ptx => Err(run::not_built(target.name())),
+        CompileTarget::Cpu => Ok((Caps::cpu(), TileOptions::default())),
+        #[cfg(feature = "wgpu")]
+        CompileTarget::Wgsl => Ok((attnc_codegen::wgsl::caps(), attnc_codegen::wgsl::tiles())),
+        #[cfg(not(feature = "wgpu"))]
+        CompileTarget::Wgsl => Err(run::not_built("wgsl")),
+        #[cfg(feature = "ptx")]
+        CompileTarget::Ptx => Ok((attnc_codegen::ptx::caps(), attnc_codegen::ptx::tiles())),
+        #[cfg(not(feature = "ptx"))]
+        CompileTarget::Ptx => Err(run::not_built("ptx")),
     }
 }
 
@@ -125,28 +138,72 @@ fn extension(target: CompileTarget) -> &'static str {
     }
 }
 
-fn artifacts(target: CompileTarget, program: &Program) -> Result<Artifacts, Failure> {
+fn artifacts(args: &CompileArgs, program: &Program) -> Result<Artifacts, Failure> {
+    match args.target {
+        CompileTarget::Cpu => each(program, "clif", clif),
+        CompileTarget::Wgsl => each(program, "wgsl", wgsl),
+        CompileTarget::Ptx => ptx(program, args.arch.as_deref()),
+    }
+}
+
+/// One file a kernel.
+fn each(program: &Program, extension: &str, text: fn(&KernelIr) -> Result<(String, String), Failure>) -> Result<Artifacts, Failure> {
     let mut made = Artifacts { files: vec![], entries: vec![] };
     for (i, kernel) in program.kernels.iter().enumerate() {
-        let file = format!("{}_{i}.{}", program.plan.name, extension(target));
-        let text = match target {
-            CompileTarget::Cpu => clif(kernel)?,
-            CompileTarget::Wgsl | CompileTarget::Ptx => return Err(run::not_built(target.name())),
-        };
-        made.entries.push(Entry::of(kernel, &file));
+        let file = format!("{}_{i}.{extension}", program.plan.name);
+        let (entry, text) = text(kernel)?;
+        made.entries.push(Entry { name: entry, ..Entry::of(kernel, &file) });
         made.files.push((file, text));
     }
     Ok(made)
 }
 
+/// Name of the entry and text, here and in the next ones.
 #[cfg(feature = "cpu")]
-fn clif(kernel: &attnc_compiler::kernel::Kernel) -> Result<String, Failure> {
-    attnc_codegen::cpu::clif(kernel).map_err(|e| attnc_runtime::driver::emit_error("cpu", e).into())
+fn clif(kernel: &KernelIr) -> Result<(String, String), Failure> {
+    let text = attnc_codegen::cpu::clif(kernel).map_err(|e| emit_error("cpu", e))?;
+    Ok((kernel.name.clone(), text))
 }
 
 #[cfg(not(feature = "cpu"))]
-fn clif(_: &attnc_compiler::kernel::Kernel) -> Result<String, Failure> {
+fn clif(_: &KernelIr) -> Result<(String, String), Failure> {
     Err(run::not_built("cpu"))
+}
+
+#[cfg(feature = "wgpu")]
+fn wgsl(kernel: &KernelIr) -> Result<(String, String), Failure> {
+    let made = attnc_codegen::wgsl::compile(kernel).map_err(|e| emit_error("wgsl", e))?;
+    Ok((attnc_codegen::wgsl::ENTRY.to_string(), made.text))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgsl(_: &KernelIr) -> Result<(String, String), Failure> {
+    Err(run::not_built("wgsl"))
+}
+
+/// One module for all kernels.
+#[cfg(feature = "ptx")]
+fn ptx(program: &Program, arch: Option<&str>) -> Result<Artifacts, Failure> {
+    let made = attnc_codegen::ptx::compile(&program.kernels, arch.unwrap_or(attnc_codegen::ptx::ARCH)).map_err(|e| emit_error("ptx", e))?;
+    let file = format!("{}.ptx", program.plan.name);
+    let entry = |(kernel, made): (&KernelIr, &attnc_codegen::ptx::PtxKernel)| Entry { name: made.entry.clone(), ..Entry::of(kernel, &file) };
+    let entries = program.kernels.iter().zip(&made.kernels).map(entry).collect();
+    Ok(Artifacts { files: vec![(file.clone(), made.text)], entries })
+}
+
+#[cfg(not(feature = "ptx"))]
+fn ptx(_: &Program, _: Option<&str>) -> Result<Artifacts, Failure> {
+    Err(run::not_built("ptx"))
+}
+
+#[cfg(feature = "ptx")]
+fn llvm(program: &Program, arch: Option<&str>) -> Result<String, Failure> {
+    attnc_codegen::ptx::llvm(&program.kernels, arch.unwrap_or(attnc_codegen::ptx::ARCH)).map_err(|e| emit_error("ptx", e).into())
+}
+
+#[cfg(not(feature = "ptx"))]
+fn llvm(_: &Program, _: Option<&str>) -> Result<String, Failure> {
+    Err(run::not_built("ptx"))
 }
 
 fn kernels_text(program: &Program) -> String {

@@ -17,6 +17,9 @@ pub fn engine(target: RunTarget) -> Result<Engine, Failure> {
         RunTarget::Cpu => Ok(Engine::cpu()?),
         #[cfg(not(feature = "cpu"))]
         RunTarget::Cpu => Err(not_built("cpu")),
+        #[cfg(feature = "wgpu")]
+        RunTarget::Wgsl => Ok(Engine::wgsl()?),
+        #[cfg(not(feature = "wgpu"))]
         RunTarget::Wgsl => Err(not_built("wgsl")),
         RunTarget::Ptx => Err(not_built("ptx")),
     }

@@ -254,8 +254,10 @@ impl Writer<'_> {
             return Ok(None);
         }
         // Split by the first axis that some factor has and another lacks.
+        // Scalars go with the operand that varies less often: there they cost nothing in the loop.
+        let (scalars, factors): (Vec<NodeId>, Vec<NodeId>) = factors.iter().copied().partition(|f| self.graph.axes_of(*f).is_empty());
         for axis in &wide {
-            let (with, without): (Vec<NodeId>, Vec<NodeId>) = factors.iter().copied().partition(|f| of(self, *f).contains(axis));
+            let (mut with, mut without): (Vec<NodeId>, Vec<NodeId>) = factors.iter().copied().partition(|f| of(self, *f).contains(axis));
             let sum = |w: &Self, fs: &[NodeId]| fs.iter().any(|f| w.graph.axes_of(*f).contains(&reduced[0]));
             if with.is_empty() || without.is_empty() || !sum(self, &with) || !sum(self, &without) {
                 continue;
@@ -263,6 +265,8 @@ impl Writer<'_> {
             let other: HashSet<AxisId> = without.iter().flat_map(|f| of(self, *f)).collect();
             let mine: HashSet<AxisId> = with.iter().flat_map(|f| of(self, *f)).collect();
             if other.iter().any(|a| !mine.contains(a)) {
+                let level = |w: &Self, fs: &[NodeId]| fs.iter().map(|f| w.level(*f)).max().unwrap_or(0);
+                if level(self, &with) <= level(self, &without) { with.extend(&scalars) } else { without.extend(&scalars) }
                 let a = self.product(&with)?;
                 let b = self.product(&without)?;
                 return Ok(Some((a, b)));

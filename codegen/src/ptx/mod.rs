@@ -11,9 +11,8 @@ mod lane;
 mod lower;
 
 use crate::EmitError;
-use attnc_compiler::kernel::caps::Caps;
+use attnc_compiler::kernel::caps::{Caps, TileOptions};
 use attnc_compiler::kernel::{BufferArg, Kernel, Space, Storage, verify};
-use attnc_compiler::passes::tile::TileOptions;
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
 use inkwell::passes::PassBuilderOptions;

@@ -10,9 +10,8 @@ mod function;
 mod lower;
 
 use crate::EmitError;
-use attnc_compiler::kernel::caps::Caps;
+use attnc_compiler::kernel::caps::{Caps, TileOptions};
 use attnc_compiler::kernel::{BufferArg, Kernel, Space, Storage, verify};
-use attnc_compiler::passes::tile::TileOptions;
 use naga::back::wgsl::{WriterFlags, write_string};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 

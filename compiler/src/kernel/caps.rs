@@ -1,4 +1,6 @@
-//! What a target offers. Passes read rows, never names of targets.
+//! What a target offers and wishes. Passes read rows, never names of targets.
+
+use super::ir::Storage;
 
 /// Capabilities that `legalize` chooses by.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,5 +25,26 @@ impl Caps {
     /// A workgroup of plain threads with `shared_bytes` of workgroup memory.
     pub fn simt(lanes: u32, shared_bytes: usize) -> Caps {
         Caps { lanes, tile_calls: false, shared_bytes, int_bytes: 4, bool_bytes: 4 }
+    }
+}
+
+/// Tile sizes and other choices that depend on the target.
+#[derive(Clone, Debug)]
+pub struct TileOptions {
+    /// Positions of a row block (queries), of a loop block (keys), and of a block of an elementwise kernel.
+    pub rows: u32,
+    pub keys: u32,
+    pub flat: u32,
+    /// Most elements of one tile that a row block may lead to before rows are halved.
+    pub tile_limit: usize,
+    /// Storage of real inputs and outputs.
+    pub real: Storage,
+    /// Storage of ints at the edge and between kernels.
+    pub int: Storage,
+}
+
+impl Default for TileOptions {
+    fn default() -> TileOptions {
+        TileOptions { rows: 64, keys: 64, flat: 256, tile_limit: 1 << 16, real: Storage::F32, int: Storage::I64 }
     }
 }

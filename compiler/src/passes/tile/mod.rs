@@ -21,26 +21,7 @@ use crate::ops::DType;
 use crate::tiles::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// Tile sizes and other choices that depend on the target.
-#[derive(Clone, Debug)]
-pub struct TileOptions {
-    /// Positions of a row block (queries), of a loop block (keys), and of a block of an elementwise kernel.
-    pub rows: u32,
-    pub keys: u32,
-    pub flat: u32,
-    /// Most elements of one tile that a row block may lead to before rows are halved.
-    pub tile_limit: usize,
-    /// Storage of real inputs and outputs.
-    pub real: Storage,
-    /// Storage of ints at the edge and between kernels.
-    pub int: Storage,
-}
-
-impl Default for TileOptions {
-    fn default() -> TileOptions {
-        TileOptions { rows: 64, keys: 64, flat: 256, tile_limit: 1 << 16, real: Storage::F32, int: Storage::I64 }
-    }
-}
+pub use crate::kernel::caps::TileOptions;
 
 /// Known extents, by axis; `None` where only the call will tell.
 pub type Extents = Vec<Option<i64>>;

@@ -106,10 +106,10 @@ pub fn random_case(seed: u64) -> Case {
     let mut size = |choices: &[usize]| rng.pick(choices).copied().unwrap_or(1);
     let sizes = BTreeMap::from([
         ("b", size(&[1, 1, 2])),
-        ("t", size(&[1, 2, 3, 5, 6, 8, 9, 17, 33, 64, 70, 130])),
-        ("d", size(&[1, 2, 3, 4, 8, 16])),
+        ("t", size(&[0, 1, 2, 3, 5, 6, 8, 9, 17, 17, 33, 33, 64, 70, 130])),
+        ("d", size(&[1, 2, 2, 3, 3, 4, 4, 8, 8, 16, 0])),
         ("e", size(&[1, 2, 4])),
-        ("n", size(&[1, 2, 3, 7])),
+        ("n", size(&[1, 2, 2, 3, 3, 7, 7, 0])),
     ]);
     let mut make = Make { rng, values: Vec::new(), next: 0, used: BTreeSet::new() };
     for (name, dtype, axes) in INPUTS {

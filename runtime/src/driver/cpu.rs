@@ -260,6 +260,13 @@ impl Executable for CpuProgram {
         }
         let mut memory = vec![];
         for (slot, buffer) in slots.iter_mut().zip(&call.buffers) {
+            if buffer.bytes == 0 {
+                // A read that is out of range loads from index 0 of the axis and drops what it loaded, also when the axis is empty.
+                let padded = buffer.dims.iter().try_fold(buffer.storage.bytes(), |n, d| n.checked_mul((*d).max(1)));
+                let too_large = || RuntimeError::TooLarge { what: format!("a stand-in for shape {:?}", buffer.dims), bytes: None, available: None };
+                memory.push(Memory::Owned(self.temp(padded.ok_or_else(too_large)?)?));
+                continue;
+            }
             let found = match slot {
                 Slot::In(bytes) => Memory::Read(bytes),
                 Slot::Out(bytes) => Memory::Write(bytes),

@@ -359,7 +359,7 @@ impl Writer<'_> {
         for axis in &home.axes {
             let dim = self.dim_of(*axis)?;
             index.push(self.k.add(Expr::Pos(dim)));
-            if self.k.dim(dim).kind.capacity() > 1 {
+            if self.k.dim(dim).kind.capacity() != 1 {
                 dims.push(dim);
             }
         }

@@ -3,7 +3,6 @@
 #[cfg(feature = "cpu")]
 pub mod cpu;
 pub mod expand;
-#[cfg(feature = "ptx")]
 pub mod ptx;
 #[cfg(feature = "wgsl")]
 pub mod wgsl;

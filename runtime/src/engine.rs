@@ -68,6 +68,13 @@ impl Engine {
         Ok(Engine::on(Arc::new(WebGpu(Arc::new(WgpuDriver::new()?)))))
     }
 
+    /// The first NVIDIA GPU. Errors: [`RuntimeError::NoDevice`].
+    #[cfg(feature = "ptx")]
+    pub fn ptx() -> Result<Engine, RuntimeError> {
+        use crate::driver::cuda::{CudaDriver, Nvidia};
+        Ok(Engine::on(Arc::new(Nvidia(CudaDriver::new(0)?))))
+    }
+
     /// Any device; artifacts are kept in the user's cache.
     pub fn on(device: Arc<dyn Device>) -> Engine {
         Engine { device: Some(device), cache: Cache::user() }

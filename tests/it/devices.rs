@@ -120,6 +120,123 @@ mod wgsl {
     }
 }
 
+/// Assembly by NVIDIA's ptxas, found by `ATTNC_PTXAS` or on the path; results are checked on a GPU when there is one.
+#[cfg(feature = "ptx")]
+mod ptx {
+    use super::*;
+    use attnc_codegen::ptx::{ARCH, caps, compile, tiles};
+    use attnc_compiler::graph::bind::bind;
+    use attnc_compiler::kernel::Kernel;
+    use attnc_compiler::lower::{Options, lower};
+    use attnc_tests::device::example_scalars;
+    use attnc_runtime::driver::cuda::{CudaDriver, CudaProgram, Nvidia};
+    use std::process::Command;
+
+    /// Compiles the kernels and lets ptxas assemble them: its complaints, `None` when ptxas is missing.
+    fn assemble(kernels: &[Kernel]) -> Result<Option<()>, String> {
+        let text = compile(kernels, ARCH).map_err(|e| e.to_string())?.text;
+        let ptxas = std::env::var("ATTNC_PTXAS").unwrap_or_else(|_| "ptxas".to_string());
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let (from, to) = (folder.path().join("k.ptx"), folder.path().join("k.cubin"));
+        std::fs::write(&from, &text).map_err(|e| e.to_string())?;
+        let output = match Command::new(&ptxas).arg("-v").arg(format!("-arch={ARCH}")).arg(&from).arg("-o").arg(&to).output() {
+            Ok(output) => output,
+            Err(e) => {
+                skip("ptxas", &format!("{ptxas}: {e}"));
+                return Ok(None);
+            }
+        };
+        let log = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let spills = log.lines().any(|l| l.contains("spill") && !l.contains(" 0 bytes spill stores, 0 bytes spill loads"));
+        if !output.status.success() || spills || log.contains("C75") { Err(log) } else { Ok(Some(())) }
+    }
+
+    /// Kernels of an example for inputs of these extents.
+    fn kernels_of(name: &str, extents: &[(&str, usize)], scalars: &Scalars) -> Result<Vec<Kernel>, String> {
+        let graph = graph_of(&source(name))?;
+        let scalars = &example_scalars(&graph).into_iter().chain(scalars.clone()).collect::<Scalars>();
+        let shapes = example_inputs(&graph, extents, 7).into_iter().map(|(n, a)| (n, a.shape)).collect();
+        let bound = bind(&graph, &shapes, scalars).map_err(|e| e.to_string())?;
+        let extents = bound.extents.iter().map(|e| Some(*e as i64)).collect();
+        lower(&graph, &Options { extents, caps: caps(), tile: tiles() }).map(|p| p.kernels).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn examples_assemble_without_spills() {
+        for (name, mut extents, scalars) in examples() {
+            for (axis, extent) in &mut extents {
+                if ["d", "e"].contains(axis) {
+                    *extent = 64;
+                }
+            }
+            let kernels = kernels_of(name, &extents, &scalars).unwrap_or_else(|e| panic!("{name}: {e}"));
+            if assemble(&kernels).unwrap_or_else(|e| panic!("{name}: {e}")).is_none() {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn every_op_assembles() {
+        let mut kernels = vec![];
+        for op in ScalarOp::ALL {
+            kernels.extend(op_types(*op).into_iter().map(|(types, result)| op_kernel(*op, &types, result, 128)));
+        }
+        if let Err(log) = assemble(&kernels) {
+            panic!("{log}");
+        }
+    }
+
+    /// Programs that the tile pass takes must come out as PTX without functions that nobody defines.
+    #[test]
+    fn all_examples_compile() {
+        let folder = format!("{}/../dsl-examples", env!("CARGO_MANIFEST_DIR"));
+        let mut names: Vec<String> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|e| panic!("{folder}: {e}"))
+            .filter_map(|f| f.ok()?.file_name().to_str()?.strip_suffix(".attn").map(str::to_string))
+            .collect();
+        names.sort();
+        let (mut compiled, mut refused, mut wrong) = (0, vec![], vec![]);
+        for name in names.iter().step_by(if std::env::var("ATTNC_ALL").is_ok() { 1 } else { 12 }) {
+            match kernels_of(name, &[("d", 16), ("e", 16), ("t", 32), ("s", 32), ("i", 8)], &Scalars::new()) {
+                // Sizes that do not fit this program, or a program that no target can lower yet: the claim is about the backend.
+                Err(e) => refused.push(format!("{name}: {e}")),
+                Ok(kernels) => match compile(&kernels, ARCH) {
+                    Ok(_) => compiled += 1,
+                    Err(e) => wrong.push(format!("{name}: {e}")),
+                },
+            }
+        }
+        eprintln!("{compiled} compiled, {} refused before", refused.len());
+        assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
+        assert!(compiled >= refused.len(), "{}", refused.join("\n"));
+    }
+
+    #[test]
+    fn a_gpu_agrees_with_the_interpreter() {
+        let driver = match CudaDriver::new(0) {
+            Ok(driver) => driver,
+            Err(e) => return skip("cuda", &e.to_string()),
+        };
+        for op in ScalarOp::ALL {
+            for (types, result) in op_types(*op) {
+                let columns = op_columns(&types);
+                let code = CudaProgram::new(driver.clone(), &[op_kernel(*op, &types, result, 128)]).unwrap_or_else(|e| panic!("{op:?}: {e}"));
+                let found = run_op(&code, &columns, result, 128).unwrap_or_else(|e| panic!("{op:?}: {e}"));
+                for (i, found) in found.into_iter().enumerate() {
+                    let args: Vec<Scalar> = columns.iter().map(|c| c[i]).collect();
+                    assert!(op_agrees(*op, &args, found), "{}{args:?} = {:?}, found {found:?}", op.name(), op.eval(&args));
+                }
+            }
+        }
+        let device = Nvidia(driver);
+        for (name, extents, scalars) in examples() {
+            let error = example_error(&device, name, &extents, &scalars).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(error < 1e-5, "{name} {extents:?}: error {error:e}");
+        }
+    }
+}
+
 /// What is wrong between two sets of results, if anything. Results that are small because larger numbers cancelled are not judged by
 /// their own size.
 fn disagreement(want: &BTreeMap<String, interp::Array>, got: &BTreeMap<String, interp::Array>) -> Option<String> {

@@ -93,6 +93,17 @@ pub fn example_inputs(graph: &Graph, extents: &[(&str, usize)], seed: u64) -> Ar
     all
 }
 
+/// Values for the scalars of a program that have no default.
+pub fn example_scalars(graph: &Graph) -> Scalars {
+    let needed = graph.inputs.iter().filter(|i| i.axes.is_empty() && i.default.is_none());
+    let value = |dtype| match dtype {
+        DType::Int => Scalar::Int(2),
+        DType::Bool => Scalar::Bool(true),
+        DType::Real | DType::Complex => Scalar::Real(0.5),
+    };
+    needed.map(|i| (i.name.clone(), value(i.dtype))).collect()
+}
+
 /// How a dtype lies in memory on GPUs.
 pub fn storage_of(dtype: DType) -> Storage {
     match dtype {

@@ -1,7 +1,8 @@
 //! Statements of a kernel to basic blocks. Carried values are stack slots, which LLVM turns into registers.
 
+use super::address;
+use super::emit::{fail, unsupported};
 use super::lane::{Value as Llvm, Writer};
-use super::{address, fail, unsupported};
 use crate::EmitError;
 use crate::expand::{self, Binary, Lane, narrow};
 use attnc_compiler::kernel::{Base, Inst, Kernel, Space, Stmt, Storage, Value};

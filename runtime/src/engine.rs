@@ -90,6 +90,10 @@ impl Engine {
         self.device.as_ref().map_or("interp", |d| d.target())
     }
 
+    pub(crate) fn shared_device(&self) -> Option<Arc<dyn Device>> {
+        self.device.clone()
+    }
+
     /// The device, `None` for the interpreter.
     pub fn device(&self) -> Option<&dyn Device> {
         self.device.as_deref()
@@ -142,7 +146,7 @@ impl std::fmt::Debug for Kernel {
 
 /// Results of a run, in the order of the program.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outputs(Vec<(String, Tensor)>);
+pub struct Outputs(pub(crate) Vec<(String, Tensor)>);
 
 impl Outputs {
     /// The output with this name.
@@ -209,23 +213,7 @@ impl Kernel {
     /// Errors: as `run`.
     pub fn run_with(&self, tensors: &[(&str, TensorView<'_>)], scalars: &[(&str, Scalar)], extents: &[(&str, i64)]) -> Result<Outputs, RuntimeError> {
         let bound = self.bind(tensors, scalars, extents)?;
-        let plan = self.signature();
-        let available = crate::memory::available();
-        let mut need = 0u64;
-        let mut results = Vec::new();
-        for (i, output) in plan.outputs.iter().enumerate() {
-            let shape = output_shape(plan, &bound, i);
-            let storage = natural_storage(output.dtype, &bound);
-            let what = || format!("output `{}` of shape {shape:?}", output.name);
-            let count = elements(&shape).ok_or_else(|| RuntimeError::TooLarge { what: what(), bytes: None, available: None })?;
-            need = need.saturating_add(count as u64 * storage.bytes() as u64);
-            if available.is_some_and(|a| need > a) {
-                return Err(RuntimeError::TooLarge { what: what(), bytes: Some(need), available });
-            }
-            results.push((output.name.clone(), storage, shape));
-        }
-        let made = results.into_iter().map(|(name, storage, shape)| Ok((name, Tensor::zeros(storage, &shape)?)));
-        let mut made = made.collect::<Result<Vec<_>, RuntimeError>>()?;
+        let mut made = allocate(self.signature(), &bound)?;
         let views = made.iter_mut().map(|(_, t)| t.view_mut()).collect();
         self.execute(&bound, views)?;
         Ok(Outputs(made))
@@ -315,6 +303,25 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// Memory for all outputs of a call, in their natural storages.
+pub(crate) fn allocate(plan: &Plan, bound: &Bound<'_>) -> Result<Vec<(String, Tensor)>, RuntimeError> {
+    let available = crate::memory::available();
+    let mut need = 0u64;
+    let mut results = Vec::new();
+    for (i, output) in plan.outputs.iter().enumerate() {
+        let shape = output_shape(plan, bound, i);
+        let storage = natural_storage(output.dtype, bound);
+        let what = || format!("output `{}` of shape {shape:?}", output.name);
+        let count = elements(&shape).ok_or_else(|| RuntimeError::TooLarge { what: what(), bytes: None, available: None })?;
+        need = need.saturating_add(count as u64 * storage.bytes() as u64);
+        if available.is_some_and(|a| need > a) {
+            return Err(RuntimeError::TooLarge { what: what(), bytes: Some(need), available });
+        }
+        results.push((output.name.clone(), storage, shape));
+    }
+    results.into_iter().map(|(name, storage, shape)| Ok((name, Tensor::zeros(storage, &shape)?))).collect()
 }
 
 /// The elements as the interpreter takes them. f64 is rounded to f32, the widest storage of the targets.

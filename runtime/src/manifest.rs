@@ -2,7 +2,7 @@
 
 use crate::error::RuntimeError;
 use crate::tensor::Storage;
-use attnc_compiler::kernel::Kernel;
+use attnc_compiler::kernel::{BufferArg, Kernel};
 use attnc_compiler::kernel::ir::Space;
 use attnc_compiler::kernel::plan::{BufferKind, HostExpr, Plan};
 use attnc_compiler::ops::DType;
@@ -72,6 +72,13 @@ impl Entry {
             ints: kernel.ints.clone(),
             reals: kernel.reals.clone(),
         }
+    }
+}
+
+impl Entry {
+    /// The buffer arguments as a backend describes them.
+    pub fn args(&self) -> Vec<BufferArg> {
+        self.buffers.iter().map(|b| BufferArg { name: b.name.clone(), ty: b.dtype, storage: b.storage, written: b.written }).collect()
     }
 }
 

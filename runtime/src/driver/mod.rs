@@ -12,6 +12,7 @@ pub mod wgpu;
 
 use crate::cache::Cache;
 use crate::error::RuntimeError;
+use crate::manifest::Manifest;
 use crate::plan::Call;
 use attnc_codegen::EmitError;
 use attnc_compiler::kernel::caps::Caps;
@@ -60,6 +61,14 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     ///
     /// Errors: [`RuntimeError::Unsupported`] for programs that this device cannot run, [`RuntimeError::Device`] when it refuses code.
     fn load(&self, program: &Program, cache: Option<&Cache>) -> Result<Box<dyn Executable>, RuntimeError>;
+
+    /// Makes kernels from files ready to run: `texts[i]` is the file of kernel i of the manifest, which has been checked.
+    ///
+    /// Errors: [`RuntimeError::Unsupported`] where code is made from the program only; else as `load`.
+    fn load_files(&self, manifest: &Manifest, texts: Vec<String>) -> Result<Box<dyn Executable>, RuntimeError> {
+        let what = format!("{} files of `{}` cannot be loaded, its code is made from the program", texts.len(), manifest.plan.name);
+        Err(RuntimeError::Unsupported { target: self.target(), what })
+    }
 
     /// Bytes that a call may allocate, where that is known.
     fn available(&self) -> Option<u64>;

@@ -6,6 +6,7 @@
 use super::{Device, Executable, Slot, emit_error};
 use crate::cache::Cache;
 use crate::error::RuntimeError;
+use crate::manifest::Manifest;
 use crate::plan::{BufferCall, Call, LaunchCall};
 use crate::tensor::Storage;
 use attnc_codegen::wgsl::{self, ENTRY, WgslKernel};
@@ -366,6 +367,20 @@ impl Device for WebGpu {
 
     fn load(&self, program: &Program, _cache: Option<&Cache>) -> Result<Box<dyn Executable>, RuntimeError> {
         Ok(Box::new(WgpuProgram::new(self.0.clone(), &program.kernels)?))
+    }
+
+    fn load_files(&self, manifest: &Manifest, texts: Vec<String>) -> Result<Box<dyn Executable>, RuntimeError> {
+        let kernels = manifest.kernels.iter().zip(texts).map(|(entry, text)| WgslKernel {
+            name: entry.name.clone(),
+            text,
+            buffers: entry.args(),
+            ints: entry.ints.len(),
+            reals: entry.reals.len(),
+            lanes: entry.lanes,
+            shared_bytes: entry.shared_bytes as usize,
+            workspace_words: (entry.workspace_bytes / 4) as usize,
+        });
+        Ok(Box::new(WgpuProgram::from_artifacts(self.0.clone(), kernels.collect())?))
     }
 
     fn available(&self) -> Option<u64> {

@@ -14,6 +14,8 @@ struct Operand {
     base: Base,
     offset: Value,
     strides: Vec<(DimId, Value)>,
+    /// All elements are absent (zero) unless this holds.
+    inside: Option<Value>,
 }
 
 impl Operand {
@@ -178,13 +180,18 @@ impl Lower<'_> {
         let (Some(a_m), Some(a_k), Some(b_k), Some(b_n)) = (left.stride(m), left.stride(*inner), right.stride(*inner), right.stride(n)) else {
             return Ok(false);
         };
+        let inside = match (left.inside, right.inside) {
+            (Some(x), Some(y)) => Some(self.b.and(x, y)),
+            (x, y) => x.or(y),
+        };
+        // Several calls add up, or perhaps none is made: start from zero.
+        let adds_up = !outer.is_empty() || inside.is_some();
         match carried {
             Some(c) => self.copy(c, out)?,
-            // Several calls add up: start from zero.
-            None if !outer.is_empty() => self.fill(out, Scalar::Real(0.0))?,
+            None if adds_up => self.fill(out, Scalar::Real(0.0))?,
             None => {}
         }
-        let accumulate = carried.is_some() || !outer.is_empty();
+        let accumulate = carried.is_some() || adds_up;
         let strides = self.strides(&out_dims);
         let mut loops: Vec<DimId> = out_dims.iter().copied().filter(|d| *d != m && *d != n).collect();
         loops.extend(outer);
@@ -194,6 +201,7 @@ impl Lower<'_> {
         let place_of = |dim: DimId| out_dims.iter().position(|d| *d == dim).map(|i| strides[i]);
         let (c_m, c_n) = (place_of(m).unwrap_or(0), place_of(n).unwrap_or(0));
         let (c_m, c_n) = (self.b.int(c_m), self.b.int(c_n));
+        let guard = inside.map(|inside| self.b.begin_if(inside));
         let mut opened = Vec::new();
         let (mut a_at, mut b_at, mut c_at) = (left.offset, right.offset, zero);
         for dim in &loops {
@@ -231,10 +239,14 @@ impl Lower<'_> {
         for open in opened.into_iter().rev() {
             self.b.end_for(open, &[]);
         }
+        if let Some(guard) = guard {
+            self.b.end_if(guard);
+        }
         Ok(true)
     }
 
     /// The expression as memory with strides: a tile, or a buffer whose index along each axis is a position plus something uniform.
+    /// Reads that may be out of range qualify where the index that decides is uniform.
     fn operand(&mut self, expr: ExprId) -> Result<Option<Operand>, CompileError> {
         match self.k.expr(expr).clone() {
             Expr::Tile(t) => {
@@ -242,17 +254,18 @@ impl Lower<'_> {
                 let strides = self.strides(&dims);
                 let strides = dims.iter().zip(strides).map(|(d, s)| (*d, self.b.int(s))).collect();
                 let place = self.tile_place(t);
-                Ok(Some(Operand { base: place.base, offset: place.offset, strides }))
+                Ok(Some(Operand { base: place.base, offset: place.offset, strides, inside: None }))
             }
             Expr::Load { buffer, index, guard } => {
                 let plan = &self.plan.buffers[buffer.index()];
-                if plan.storage != Storage::F32 || plan.dtype != DType::Real || guard.iter().any(|g| *g) {
+                if plan.storage != Storage::F32 || plan.dtype != DType::Real {
                     return Ok(None);
                 }
                 let extents = plan.dims.clone();
                 let mut start = Element::default();
                 let mut strides: Vec<(DimId, Value)> = Vec::new();
                 let mut starts = Vec::new();
+                let mut inside: Option<Value> = None;
                 let mut step = self.b.int(1);
                 let mut steps = Vec::new();
                 for extent in extents.iter().rev() {
@@ -264,7 +277,18 @@ impl Lower<'_> {
                 for (axis, i) in index.iter().enumerate() {
                     let wide: Vec<DimId> = self.dims_of(*i).into_iter().filter(|d| self.is_wide(*d)).collect();
                     match wide.as_slice() {
-                        [] => starts.push(self.eval(*i, &mut start)?),
+                        [] => {
+                            let at = self.eval(*i, &mut start)?;
+                            if !guard.get(axis).copied().unwrap_or(false) {
+                                starts.push(at);
+                                continue;
+                            }
+                            let extent = self.host(&extents[axis]);
+                            let (is_in, safe) = self.guarded(at, extent);
+                            inside = Some(inside.map_or(is_in, |old| self.b.and(old, is_in)));
+                            starts.push(safe);
+                        }
+                        [_] if guard.get(axis).copied().unwrap_or(false) => return Ok(None),
                         [dim] => {
                             let Some(offset) = self.shift(*i, *dim, &mut start)? else { return Ok(None) };
                             let first = self.bounds(*dim)?.start;
@@ -278,7 +302,7 @@ impl Lower<'_> {
                     }
                 }
                 let offset = self.linear(buffer, &starts);
-                Ok(Some(Operand { base: Base::Buffer(self.buffers[&buffer]), offset, strides }))
+                Ok(Some(Operand { base: Base::Buffer(self.buffers[&buffer]), offset, strides, inside }))
             }
             _ => Ok(None),
         }

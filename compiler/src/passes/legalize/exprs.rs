@@ -100,7 +100,7 @@ impl Lower<'_> {
     }
 
     /// `0 <= index < extent`, and the index with 0 where it is not.
-    fn guarded(&mut self, index: Value, extent: Value) -> (Value, Value) {
+    pub(super) fn guarded(&mut self, index: Value, extent: Value) -> (Value, Value) {
         let zero = self.b.int(0);
         let low = self.b.le(zero, index);
         let high = self.b.lt(index, extent);

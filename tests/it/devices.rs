@@ -6,7 +6,7 @@ use attnc_compiler::ops::{Scalar, ScalarOp};
 use attnc_tests::cpu::difference;
 use attnc_tests::device::{Scalars, example_inputs, op_agrees, op_columns, op_kernel, op_types, run_on, run_op};
 use attnc_tests::graph_of;
-use attnc_tests::random::{random_case, shrink};
+use attnc_tests::random::{Case, random_case, shrink};
 use attnc_runtime::driver::Device;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,6 +49,25 @@ fn example_error(device: &dyn Device, name: &str, extents: &[(&str, usize)], sca
     Ok(want.iter().map(|(output, w)| got.get(output).map_or(f64::INFINITY, |g| difference(w, g))).fold(0.0, f64::max))
 }
 
+/// Random programs on a device, against the interpreter; the first that differs is shrunk to one that can be read.
+fn random_programs(device: &dyn Device, count: u64) {
+    let check = |case: &Case| -> Option<String> {
+        let graph = graph_of(&case.source()).ok()?;
+        let want = interp::run(&graph, &case.inputs(), &BTreeMap::new()).ok()?;
+        match run_on(device, &graph, &case.inputs(), &BTreeMap::new()) {
+            Err(e) => Some(e),
+            Ok(got) => disagreement(&want, &got),
+        }
+    };
+    for seed in 0..count {
+        let case = random_case(seed);
+        if let Some(what) = check(&case) {
+            let small = shrink(&case, |c| check(c).is_some());
+            panic!("seed {seed}: {what}\nsizes {:?}\n{}\n{:?}", small.sizes, small.source(), check(&small));
+        }
+    }
+}
+
 mod wgsl {
     use super::*;
     use attnc_compiler::kernel::Kernel;
@@ -81,21 +100,7 @@ mod wgsl {
     fn random_programs_agree_with_the_interpreter() {
         let Some(driver) = device() else { return };
         let device = WebGpu(driver);
-        let check = |case: &attnc_tests::random::Case| -> Option<String> {
-            let graph = graph_of(&case.source()).ok()?;
-            let want = interp::run(&graph, &case.inputs(), &BTreeMap::new()).ok()?;
-            match run_on(&device, &graph, &case.inputs(), &BTreeMap::new()) {
-                Err(e) => Some(e),
-                Ok(got) => super::disagreement(&want, &got),
-            }
-        };
-        for seed in 0..30 {
-            let case = random_case(seed);
-            if let Some(what) = check(&case) {
-                let small = shrink(&case, |c| check(c).is_some());
-                panic!("seed {seed}: {what}\nsizes {:?}\n{}\n{:?}", small.sizes, small.source(), check(&small));
-            }
-        }
+        random_programs(&device, 30);
     }
 
     #[test]
@@ -234,6 +239,7 @@ mod ptx {
             let error = example_error(&device, name, &extents, &scalars).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(error < 1e-5, "{name} {extents:?}: error {error:e}");
         }
+        random_programs(&device, 100);
     }
 }
 

@@ -5,7 +5,6 @@
 //! thread block `i` of a one-dimensional grid. The workspace holds `4 * workspace_words` bytes for each thread block of the launch.
 //! Arrays in `Space::Shared` are static. Offsets are computed in 64 bits from 32-bit indices: buffers have fewer than 2^31 elements.
 //! No code outside of the module is called.
-
 //!
 //! What a kernel needs and takes is described here; the compiler itself (feature `ptx`) needs LLVM, drivers do not.
 

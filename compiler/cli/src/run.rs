@@ -21,6 +21,9 @@ pub fn engine(target: RunTarget) -> Result<Engine, Failure> {
         RunTarget::Wgsl => Ok(Engine::wgsl()?),
         #[cfg(not(feature = "wgpu"))]
         RunTarget::Wgsl => Err(not_built("wgsl")),
+        #[cfg(feature = "ptx")]
+        RunTarget::Ptx => Ok(Engine::ptx()?),
+        #[cfg(not(feature = "ptx"))]
         RunTarget::Ptx => Err(not_built("ptx")),
     }
 }

@@ -68,8 +68,8 @@ impl Engine {
         Ok(Engine::on(Arc::new(WebGpu(Arc::new(WgpuDriver::new()?)))))
     }
 
-    /// The first NVIDIA GPU. Errors: [`RuntimeError::NoDevice`].
-    #[cfg(feature = "ptx")]
+    /// The first NVIDIA GPU; without the feature `ptx` it runs compiled files only. Errors: [`RuntimeError::NoDevice`].
+    #[cfg(feature = "cuda")]
     pub fn ptx() -> Result<Engine, RuntimeError> {
         use crate::driver::cuda::{CudaDriver, Nvidia};
         Ok(Engine::on(Arc::new(Nvidia(CudaDriver::new(0)?))))

@@ -304,12 +304,10 @@ impl Executable for CudaProgram {
     }
 }
 
-/// A GPU that programs are lowered and compiled for.
-#[cfg(feature = "ptx")]
+/// A GPU that programs are lowered and compiled for (feature `ptx`), or that runs files compiled before.
 #[derive(Debug)]
 pub struct Nvidia(pub Arc<CudaDriver>);
 
-#[cfg(feature = "ptx")]
 impl super::Device for Nvidia {
     fn target(&self) -> &'static str {
         "ptx"
@@ -323,11 +321,73 @@ impl super::Device for Nvidia {
         attnc_compiler::kernel::caps::TileOptions { real, ..attnc_codegen::ptx::tiles() }
     }
 
-    fn load(&self, program: &attnc_compiler::kernel::plan::Program, _cache: Option<&crate::cache::Cache>) -> Result<Box<dyn Executable>, RuntimeError> {
-        Ok(Box::new(CudaProgram::new(self.0.clone(), &program.kernels)?))
+    #[cfg(feature = "ptx")]
+    fn load(&self, program: &attnc_compiler::kernel::plan::Program, cache: Option<&crate::cache::Cache>) -> Result<Box<dyn Executable>, RuntimeError> {
+        let module = cached(&program.kernels, self.0.arch(), cache)?;
+        Ok(Box::new(CudaProgram::from_artifacts(self.0.clone(), module)?))
+    }
+
+    #[cfg(not(feature = "ptx"))]
+    fn load(&self, _program: &attnc_compiler::kernel::plan::Program, _cache: Option<&crate::cache::Cache>) -> Result<Box<dyn Executable>, RuntimeError> {
+        let what = "this build has no LLVM to compile with; it runs files that were compiled before".to_string();
+        Err(RuntimeError::Unsupported { target: "ptx", what })
+    }
+
+    fn load_files(&self, manifest: &crate::manifest::Manifest, texts: Vec<String>) -> Result<Box<dyn Executable>, RuntimeError> {
+        let kernels = manifest.kernels.iter().map(|entry| PtxKernel {
+            name: entry.name.clone(),
+            entry: entry.name.clone(),
+            buffers: entry.args(),
+            ints: entry.ints.len(),
+            reals: entry.reals.len(),
+            lanes: entry.lanes,
+            shared_bytes: entry.shared_bytes as usize,
+            workspace_words: (entry.workspace_bytes / 4) as usize,
+        });
+        // One module holds all kernels, so every entry names the same file.
+        let text = texts.into_iter().next().unwrap_or_default();
+        Ok(Box::new(CudaProgram::from_artifacts(self.0.clone(), PtxModule { text, kernels: kernels.collect() })?))
     }
 
     fn available(&self) -> Option<u64> {
         self.0.free_bytes()
     }
+}
+
+/// What the cache keeps of a module: the text, and for each kernel its entry, shared bytes and workspace words.
+#[cfg(feature = "ptx")]
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Stored {
+    text: String,
+    kernels: Vec<(String, usize, usize)>,
+}
+
+/// Compiles kernels, or takes them from the cache. LLVM needs a good part of a second, a file a millisecond.
+#[cfg(feature = "ptx")]
+fn cached(kernels: &[attnc_compiler::kernel::Kernel], arch: &str, cache: Option<&crate::cache::Cache>) -> Result<PtxModule, RuntimeError> {
+    let compile = || attnc_codegen::ptx::compile(kernels, arch).map_err(|e| super::emit_error("ptx", e));
+    let Some(cache) = cache else { return compile() };
+    // The debug form holds every field; dumps for people may leave some out.
+    let key = crate::cache::Key::of(&[b"ptx", arch.as_bytes(), format!("{kernels:?}").as_bytes()]);
+    let bug = |e: serde_json::Error| RuntimeError::Bug(format!("a cache entry: {e}"));
+    let bytes = cache.get_or(&key, || {
+        let made = compile()?;
+        let kernels = made.kernels.into_iter().map(|k| (k.entry, k.shared_bytes, k.workspace_words)).collect();
+        serde_json::to_vec(&Stored { text: made.text, kernels }).map_err(bug)
+    })?;
+    let stored: Stored = serde_json::from_slice(&bytes).map_err(bug)?;
+    if stored.kernels.len() != kernels.len() {
+        return compile();
+    }
+    let described = kernels.iter().zip(stored.kernels).map(|(kernel, (entry, shared_bytes, workspace_words))| PtxKernel {
+        name: kernel.name.clone(),
+        entry,
+        buffers: kernel.buffers.clone(),
+        ints: kernel.ints.len(),
+        reals: kernel.reals.len(),
+        lanes: kernel.lanes,
+        shared_bytes,
+        workspace_words,
+    });
+    Ok(PtxModule { text: stored.text, kernels: described.collect() })
 }

@@ -2,6 +2,9 @@
 //!
 //! Bools take a word on the device and are converted on the way; 16-bit reals are padded to whole words. Errors of wgpu are caught in
 //! scopes or by handlers, never by its default, which is a panic.
+//!
+//! Mesa's software device (lavapipe) leaves all loops of an invocation after 65535 iterations in total, without an error
+//! (`LP_MAX_TGSI_LOOP_ITERATIONS`): results of long loops are wrong there, and there only.
 
 use super::{Device, Executable, Slot, emit_error};
 use crate::cache::Cache;

@@ -75,6 +75,84 @@ impl Lower<'_> {
         Ok(true)
     }
 
+    /// Values of the dear functions in an expression over the elements of a tile, each in an array with the layout of the tile.
+    pub(super) fn row_functions(&mut self, out: TileId, expr: ExprId) -> Result<Vec<(ExprId, crate::kernel::LocalId)>, CompileError> {
+        let dims = self.k.tile(out).dims.clone();
+        let mut made: Vec<(ExprId, crate::kernel::LocalId)> = Vec::new();
+        let wide = dims.last().is_some_and(|d| self.k.dim(*d).kind.capacity() >= 16);
+        if !self.caps.tile_calls || !wide || dims.len() > 2 {
+            return Ok(made);
+        }
+        for call in self.dear(expr, &dims) {
+            if made.len() == 4 {
+                break;
+            }
+            let Expr::Op { op, args } = self.k.expr(call).clone() else { continue };
+            let len = self.tile_len(out);
+            let room = self.b.local("function", DType::Real, len);
+            let before = made.clone();
+            self.elements(&dims, &[args[0]], &mut |l, e| {
+                for (expr, room) in &before {
+                    let index = l.tile_index(out, e)?;
+                    let value = l.b.load(*room, index);
+                    e.memo.insert(*expr, value);
+                }
+                let value = l.eval(args[0], e)?;
+                let index = l.tile_index(out, e)?;
+                l.b.store(room, index, value);
+                Ok(())
+            })?;
+            // Row by row: the rest of a short row holds nothing.
+            let (rows, cols) = match dims.as_slice() {
+                [rows, cols] => (self.len(*rows)?, self.len(*cols)?),
+                [cols] => (self.b.int(1), self.len(*cols)?),
+                _ => return Ok(made),
+            };
+            let stride = i64::from(self.k.dim(dims[dims.len() - 1]).kind.capacity());
+            let (zero, one, stride) = (self.b.int(0), self.b.int(1), self.b.int(stride));
+            let open = self.b.begin_for(zero, rows, one, &[]);
+            let offset = self.b.mul(open.var, stride);
+            let place = Place { base: Base::Local(room), offset };
+            self.b.tile(TileCall::Unary { op, n: cols, x: place, y: place });
+            self.b.end_for(open, &[]);
+            made.push((call, room));
+        }
+        Ok(made)
+    }
+
+    /// Functions worth a call that vary over all of `dims`, operands first. Those under a condition are taken for all elements alike:
+    /// the table's functions are total.
+    fn dear(&mut self, expr: ExprId, dims: &[DimId]) -> Vec<ExprId> {
+        fn walk(l: &mut Lower<'_>, id: ExprId, dims: &[DimId], seen: &mut std::collections::HashSet<ExprId>, out: &mut Vec<ExprId>) {
+            if !seen.insert(id) {
+                return;
+            }
+            match l.k.expr(id).clone() {
+                Expr::Op { op, args } => {
+                    for a in &args {
+                        walk(l, *a, dims, seen, out);
+                    }
+                    let dear = matches!(op, ScalarOp::Tanh | ScalarOp::Log | ScalarOp::Log1p | ScalarOp::Softplus | ScalarOp::Sin | ScalarOp::Cos | ScalarOp::Erf);
+                    let varies = l.dims_of(id);
+                    if dear && dims.iter().all(|d| varies.contains(d)) {
+                        out.push(id);
+                    }
+                }
+                Expr::Masked { value, cond, other, class } => {
+                    walk(l, value, dims, seen, out);
+                    if !class.is_some_and(|c| l.full.contains(&c)) {
+                        walk(l, cond, dims, seen, out);
+                        walk(l, other, dims, seen, out);
+                    }
+                }
+                Expr::Const(_) | Expr::Host(_) | Expr::Pos(_) | Expr::Start(_) | Expr::Stop(_) | Expr::Tile(_) | Expr::TileAt { .. } | Expr::Load { .. } => {}
+            }
+        }
+        let (mut seen, mut out) = (Default::default(), Vec::new());
+        walk(self, expr, dims, &mut seen, &mut out);
+        out
+    }
+
     /// Room for one Real a row.
     fn row_scratch(&mut self, rows: DimId) -> crate::kernel::LocalId {
         let len = self.k.dim(rows).kind.capacity() as usize;

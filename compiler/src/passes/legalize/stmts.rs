@@ -89,7 +89,14 @@ impl Lower<'_> {
         }
         let dims = self.k.tile(out).dims.clone();
         let local = self.local(out);
+        // Dear functions are taken over whole rows at once, the innermost first; the loops around them read the results.
+        let made = self.row_functions(out, source)?;
         self.elements(&dims, &[source], &mut |l, e| {
+            for (expr, room) in &made {
+                let index = l.tile_index(out, e)?;
+                let value = l.b.load(*room, index);
+                e.memo.insert(*expr, value);
+            }
             let value = l.eval(source, e)?;
             let index = l.tile_index(out, e)?;
             l.b.store(local, index, value);

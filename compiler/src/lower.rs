@@ -83,12 +83,3 @@ fn complete(graph: &Graph, extents: &mut Extents) {
         }
     }
 }
-
-/// The graph as the partition sees it, and the partition, as text: for finding out why a lowering failed.
-pub fn prepared(graph: &Graph) -> String {
-    let work = sink_scales(hoist_factors(push_reads(split_complex(expand_order(Work { graph: graph.clone(), cuts: BTreeSet::new() })))));
-    let steps = Steps::new(&work.graph);
-    let sizes = Sizes::new(&work.graph);
-    let parts = partition(&work, &steps, &sizes);
-    format!("{}\n{:#?}\nstored {:?}\nsteps {:?}", work.graph, parts.parts, parts.stored, steps)
-}

@@ -26,4 +26,4 @@ if has compile --target; then
     done
 fi
 printf '\n'
-scripts/cargo.sh run --release -q -p attnc-runtime --example demo -- dsl-examples tests/data/minilm.safetensors
+scripts/cargo.sh run --release -q -p attnc-runtime --example demo -- tests/data/minilm.safetensors "${programs[@]}"

@@ -1,6 +1,7 @@
 //! Attention of a real model: programs on the activations of two layers, compared with what the model itself computed.
 //!
-//! `cargo run --release -p attnc-runtime --example demo -- dsl-examples tests/data/minilm.safetensors`
+//! `cargo run --release -p attnc-runtime --example demo -- DATA.safetensors PADDED WINDOW LINEAR`: the activations, and the programs of the
+//! model's own attention, of a window, and of a linear form (`scripts/demo.sh` names them).
 //!
 //! Every program runs on the interpreter and on the processor. Exit status 1 when a layer differs from the model by 1e-6 or more.
 
@@ -19,10 +20,12 @@ const MEASURE: Duration = Duration::from_millis(400);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1);
-    let (Some(programs), Some(data)) = (args.next(), args.next()) else { return Err("usage: demo PROGRAMS DATA.safetensors".into()) };
+    let (Some(data), Some(padded), Some(window), Some(linear)) = (args.next(), args.next(), args.next(), args.next()) else {
+        return Err("usage: demo DATA.safetensors PADDED WINDOW LINEAR".into());
+    };
     let bytes = std::fs::read(&data)?;
     let model = Model::new(&SafeTensors::deserialize(&bytes)?)?;
-    let jobs = jobs(&PathBuf::from(programs), &model);
+    let jobs = jobs([padded, window, linear].map(PathBuf::from), &model);
     let [b, h, t, d] = model.shape;
     println!("activations: {b} texts of {:?} tokens in rows of {t}, {h} heads of {d} features, layers {:?}", model.lengths, model.layers());
 
@@ -100,7 +103,7 @@ struct Job {
     flop: f64,
 }
 
-fn jobs(programs: &Path, model: &Model) -> Vec<Job> {
+fn jobs(programs: [PathBuf; 3], model: &Model) -> Vec<Job> {
     const WINDOW: i64 = 64;
     let [b, h, t, d] = model.shape.map(|x| x as f64);
     // A pair of positions takes two products of `d` features, each with an addition.
@@ -109,12 +112,13 @@ fn jobs(programs: &Path, model: &Model) -> Vec<Job> {
     let window: f64 = (0..model.shape[2]).map(|i| b * h * pair * (i as f64 + 1.0).min(WINDOW as f64)).sum();
     // Two states of d x d that are updated and read at each position, one of them read once more at the end.
     let linear = b * h * t * d * d * 10.0;
-    let job = |title, file: &str, layer, scalars, padded, flop| Job { title, program: programs.join(file), layer, scalars, padded, flop };
+    let [own, band, scan] = programs;
+    let job = |title, program: &Path, layer, scalars, padded, flop| Job { title, program: program.to_path_buf(), layer, scalars, padded, flop };
     vec![
-        job("self-attention, padded", "minilm_attention.attn", "0", vec![], true, padded),
-        job("self-attention, padded", "minilm_attention.attn", "5", vec![], true, padded),
-        job("last 64 positions", "sliding_window.attn", "5", vec![("window", Scalar::Int(WINDOW))], false, window),
-        job("linear", "linear_attention.attn", "5", vec![], false, linear),
+        job("self-attention, padded", &own, "0", vec![], true, padded),
+        job("self-attention, padded", &own, "5", vec![], true, padded),
+        job("last 64 positions", &band, "5", vec![("window", Scalar::Int(WINDOW))], false, window),
+        job("linear", &scan, "5", vec![], false, linear),
     ]
 }
 

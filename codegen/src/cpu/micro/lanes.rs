@@ -126,6 +126,7 @@ macro_rules! each {
 #[inline(always)]
 unsafe fn each_wide<const N: usize>(n: usize, operands: [Operand; N], y: *mut f32, f: impl Fn([f64; N]) -> f64) {
     for i in 0..n {
+        // SAFETY: the caller gives operands that can be read at `i * stride` for all `i < n`; the closure is not an unsafe context.
         *y.add(i) =
             f(std::array::from_fn(|o| unsafe { f64::from(*operands[o].p.offset(i as isize * operands[o].stride)) })) as f32;
     }

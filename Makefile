@@ -1,4 +1,4 @@
-.PHONY: help setup build test demo bench-cpu clean
+.PHONY: help setup build test demo bench-cpu golden clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ demo: build ## examples on the activations of a real model
 bench-cpu: build ## dense attention on one thread of this machine
 	@ATTNC_THREADS=1 target/release/attnc bench tests/in/dense.attn --target cpu \
 	    --size b=1 --size h=4 --size t=2048 --size s=2048 --size d=64 --size e=64
+
+golden: setup ## tests/golden from the oracles, where ../shared is
+	@.venv/bin/python scripts/golden.py
 
 clean: ## remove build results
 	@cargo clean

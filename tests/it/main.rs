@@ -2,6 +2,7 @@
 
 mod devices;
 mod docs;
+mod golden;
 mod layers;
 mod meaning;
 mod random;

@@ -12,6 +12,7 @@ use crate::passes::partition::{Partition, partition};
 use crate::passes::reads::push_reads;
 use crate::passes::rewrite::Work;
 use crate::passes::steps::Steps;
+use crate::passes::stream::stream;
 use crate::passes::tile::{Extents, TileOptions, tile};
 use crate::tiles::TileProgram;
 use std::collections::BTreeSet;
@@ -52,12 +53,15 @@ pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileE
     let work = split_complex(work);
     // Index arithmetic meets the memory it addresses.
     let work = push_reads(work);
-    // Cascades: factors that wait for other reductions leave their sums; then scales move onto the smaller operand.
+    // Cascades: sums become sums that one pass can carry; factors that wait for other reductions leave them; then scales move
+    // onto the smaller operand.
+    let (work, passes) = stream(work);
     let work = hoist_factors(work);
     let work = sink_scales(work);
     let steps = Steps::new(&work.graph);
     let sizes = Sizes::new(&work.graph);
-    let partition = partition(&work, &steps, &sizes);
+    let mut partition = partition(&work, &steps, &sizes);
+    partition.remarks.extend(passes);
     // Twins and order axes that passes added have no known extent of their own.
     let mut extents = options.extents.clone();
     complete(&work.graph, &mut extents);

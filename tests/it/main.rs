@@ -7,3 +7,4 @@ mod layers;
 mod meaning;
 mod random;
 mod snapshots;
+mod streams;

@@ -4,7 +4,7 @@
 //!    the reals. Done when f depends on a reduction over the same axes: then the sum no longer waits for it.
 //! 2. `c * sum[d] a * b` is `sum[d] (c * a) * b` for a scalar c: one product per element of the smaller operand instead of the result.
 //!
-//! Matches factors of products, never a program. Sums with several terms stay as they are (see `tile`: they take another pass).
+//! Matches factors of products, never a program. Sums with several terms are the business of `stream`.
 //! Source: the rescaling view of Milakov and Gimelshein 2018; distribution rules as in docs/derivations.md.
 
 use super::rewrite::{Builder, Rewrite, Work, dependencies, rebuild_node, rewrite};

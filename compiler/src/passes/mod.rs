@@ -10,4 +10,5 @@ pub mod partition;
 pub mod reads;
 pub mod rewrite;
 pub mod steps;
+pub mod stream;
 pub mod tile;

@@ -25,14 +25,34 @@ pub(crate) struct Class {
 type Interval = (ExprId, ExprId);
 
 impl Writer<'_> {
-    /// Classifies the blocks of the loop over `dim` (whose scope is open) by a condition.
-    pub(crate) fn classify(&mut self, cond: NodeId, dim: DimId) -> Result<Class, CompileError> {
+    /// Classifies the blocks of the loop over `dim` (whose scope is open): empty where no condition holds anywhere, full where all hold
+    /// everywhere.
+    pub(crate) fn classify(&mut self, conds: &[NodeId], dim: DimId) -> Result<Class, CompileError> {
         let axis = self.k.dim(dim).axis;
-        let mut bounds = (None, None);
-        self.solve(cond, axis, &mut bounds)?;
+        let mut bounds: Option<(Option<ExprId>, Option<ExprId>)> = None;
+        for cond in conds {
+            let mut own = (None, None);
+            self.solve(*cond, axis, &mut own)?;
+            bounds = Some(match bounds {
+                None => own,
+                Some(old) => {
+                    let mut join = |op, a: Option<ExprId>, b: Option<ExprId>| a.zip(b).map(|(a, b)| if a == b { a } else { self.k.op(op, &[a, b]) });
+                    (join(ScalarOp::Min, old.0, own.0), join(ScalarOp::Max, old.1, own.1))
+                }
+            });
+        }
+        let bounds = bounds.unwrap_or((None, None));
         // Bounds must not vary with the loop itself or sit in its scope.
         let head_start = self.scopes.last().map_or(0, |s| s.stmts.len());
-        let (yes, no) = self.decide(cond)?;
+        let mut decided: Option<(ExprId, ExprId)> = None;
+        for cond in conds {
+            let own = self.decide(*cond)?;
+            decided = Some(match decided {
+                None => own,
+                Some(old) => (self.k.op(ScalarOp::And, &[old.0, own.0]), self.k.op(ScalarOp::And, &[old.1, own.1])),
+            });
+        }
+        let (yes, no) = decided.unwrap_or((self.truth(false), self.truth(false)));
         let head = match self.scopes.last_mut() {
             Some(scope) => scope.stmts.split_off(head_start),
             None => vec![],

@@ -10,6 +10,7 @@ use super::{Home, Writer};
 use crate::graph::{AxisId, NodeId, Op, ScanId};
 use crate::ops::{DType, ScalarOp};
 use crate::passes::error::CompileError;
+use crate::passes::stream::implies;
 use crate::reduce::{ReduceOp, Rescale};
 use crate::tiles::*;
 use std::collections::{HashMap, HashSet};
@@ -195,7 +196,7 @@ impl Writer<'_> {
         group
     }
 
-    /// The sum as `expdiff(x, m) * rest`, m a maximum of the group over the same positions.
+    /// The sum as `expdiff(x, m) * rest`, m a maximum of the group over the same positions or more.
     fn follows(&self, id: NodeId, group: &[NodeId]) -> Option<Follows> {
         let Op::Reduce { op, axes, body, mask } = self.graph.op(id) else { return None };
         if op.rescale() != Rescale::Linear || self.graph.dtype(id) != DType::Real {
@@ -205,7 +206,7 @@ impl Writer<'_> {
         for (i, factor) in factors.iter().enumerate() {
             let Op::Map { op: ScalarOp::ExpDiff, args } = self.graph.op(*factor) else { continue };
             let Op::Reduce { op: gauge, axes: max_axes, body: x, mask: max_mask } = self.graph.op(args[1]) else { continue };
-            if gauge.rescale() == Rescale::Gauge && max_axes == axes && *x == args[0] && max_mask == mask && group.contains(&args[1]) {
+            if gauge.rescale() == Rescale::Gauge && max_axes == axes && *x == args[0] && implies(self.graph, *mask, *max_mask) && group.contains(&args[1]) {
                 let rest = factors.iter().enumerate().filter(|(j, _)| *j != i).map(|f| *f.1).collect();
                 return Some(Follows { max: args[1], rest });
             }
@@ -309,6 +310,7 @@ impl Writer<'_> {
         let free: Vec<AxisId> = axes.iter().copied().filter(|a| !self.is_held(*a)).collect();
         let held = free.len() < axes.len();
         let mut looped: Vec<NodeId> = Vec::new();
+        let mut direct: Vec<NodeId> = Vec::new();
         for id in group {
             let Op::Reduce { op, body, mask, .. } = self.graph.op(*id).clone() else { continue };
             let inner = self.has_inner(body, &free) || mask.is_some_and(|m| self.has_inner(m, &free));
@@ -319,8 +321,17 @@ impl Writer<'_> {
             if !held && (inner || shared || (op == ReduceOp::Sum && self.is_product(&axes, *id) && !(features && mask.is_none()))) {
                 looped.push(*id);
             } else {
-                self.reduce_direct(*id)?;
+                direct.push(*id);
             }
+        }
+        // A loop that is taken anyway carries the others as well: the same elements, the same blocks skipped.
+        if !looped.is_empty() && !features {
+            let joins = |id: &NodeId| !matches!(self.graph.op(*id), Op::Reduce { op: ReduceOp::ArgMax | ReduceOp::ArgMin, .. });
+            looped = group.iter().copied().filter(|id| looped.contains(id) || joins(id)).collect();
+            direct.retain(|id| !looped.contains(id));
+        }
+        for id in direct {
+            self.reduce_direct(id)?;
         }
         if looped.is_empty() { Ok(()) } else { self.reduce_loop(&axes, &looped) }
     }
@@ -428,20 +439,20 @@ impl Writer<'_> {
             self.push_scope([(*axis, dim)].into());
         }
         let inner_dim = nest.last().map(|n| n.0).ok_or_else(|| self.bug("a reduction over no axis"))?;
-        // All masks equal: blocks are classified by it.
-        let masks: HashSet<Option<NodeId>> = group.iter().map(|id| if let Op::Reduce { mask, .. } = graph.op(*id) { *mask } else { None }).collect();
-        let common = if masks.len() == 1 { masks.into_iter().next().flatten() } else { None };
-        let class = match common {
-            Some(mask) if !self.has_inner(mask, axes) => Some(self.classify(mask, inner_dim)?),
-            _ => None,
-        };
-        if let (Some(mask), Some(class)) = (common, &class) {
-            if class.full.is_some() {
-                self.classes.insert(mask, inner_dim);
-            }
+        // Blocks are classified by all masks together: empty where nobody finds an element, full where nobody needs to look.
+        let masks: Vec<Option<NodeId>> = group.iter().map(|id| if let Op::Reduce { mask, .. } = graph.op(*id) { *mask } else { None }).collect();
+        let mut common: Vec<NodeId> = masks.iter().copied().collect::<Option<_>>().unwrap_or_default();
+        common.sort();
+        common.dedup();
+        if common.iter().any(|m| self.has_inner(*m, axes)) {
+            common.clear();
+        }
+        let class = if common.is_empty() { None } else { Some(self.classify(&common, inner_dim)?) };
+        if class.as_ref().is_some_and(|c| c.full.is_some()) {
+            self.classes.extend(common.iter().map(|m| (*m, inner_dim)));
         }
         let nexts = self.reduce_body(axes, group, &params, inner_dim)?;
-        if let Some(mask) = common {
+        for mask in common {
             self.classes.remove(&mask);
         }
         // Close the nest from the inside.
@@ -541,6 +552,13 @@ impl Writer<'_> {
                         continue;
                     }
                 }
+                if let (ReduceOp::Sum, Some(mask)) = (op, mask) {
+                    if let Some((a, b)) = self.counted(mask, body, &dims, dim)? {
+                        self.push(Stmt::Dot { out: next, a, b, over: vec![dim], carried: Some(params[i]) });
+                        nexts[i] = Some(next);
+                        continue;
+                    }
+                }
                 let expr = self.expr(body)?;
                 let identity = match op {
                     ReduceOp::ArgMax | ReduceOp::ArgMin => crate::ops::Scalar::zero(graph.dtype(body)),
@@ -556,28 +574,84 @@ impl Writer<'_> {
                 continue;
             };
             let (p, factor) = weights.get(&f.max).copied().ok_or_else(|| self.bug("a follower without its maximum"))?;
-            let (old, grow, p_expr) = (self.k.add(Expr::Tile(params[i])), self.k.add(Expr::Tile(factor)), self.k.add(Expr::Tile(p)));
+            let (old, grow) = (self.k.add(Expr::Tile(params[i])), self.k.add(Expr::Tile(factor)));
+            let mut p_expr = self.k.add(Expr::Tile(p));
+            let mut p = p;
+            let zero = self.real(0.0);
+            if !matches!(graph.op(f.max), Op::Reduce { mask: same, .. } if *same == mask) {
+                // Fewer elements than those under the maximum.
+                let fewer = self.masked(p_expr, mask, zero)?;
+                p = self.hold("p", fewer)?;
+                p_expr = self.k.add(Expr::Tile(p));
+            }
             let rescaled = self.k.op(ScalarOp::Mul, &[old, grow]);
             let scaled = self.copy_type(params[i]);
             self.push(Stmt::Map { out: scaled, expr: rescaled });
             if f.rest.is_empty() {
                 self.push(Stmt::Reduce { out: next, op, over: vec![dim], expr: p_expr, carried: Some(scaled) });
             } else {
+                // Factors without columns of their own join the weights, so that the rest is one side of a product.
                 let p_dims = self.k.tile(p).dims.clone();
-                let rest = self.product(&f.rest)?;
+                let (mut weights, mut columns) = (vec![], vec![]);
+                for factor in &f.rest {
+                    let axes = graph.axes_of(*factor);
+                    let wide = axes.iter().filter(|a| self.env(**a).is_none_or(|d| self.k.dim(d).kind.capacity() > 1));
+                    let inside = wide.into_iter().all(|a| p_dims.iter().any(|d| self.k.dim(*d).axis == *a));
+                    if inside { weights.push(*factor) } else { columns.push(*factor) }
+                }
+                let rows = |w: &Self, fs: &[NodeId]| fs.iter().any(|f| w.graph.axes_of(*f).iter().any(|a| w.env(*a).is_some_and(|d| d != dim && p_dims.contains(&d))));
+                if columns.is_empty() || rows(self, &columns) {
+                    weights.clear();
+                    columns = f.rest.clone();
+                }
+                let rest = self.product(&columns)?;
                 let rest_dims = self.sorted(self.k.dims_of(rest));
                 let rows = p_dims.iter().any(|d| !rest_dims.contains(d));
-                let columns = rest_dims.iter().any(|d| !p_dims.contains(d));
-                if rows && columns && rest_dims.contains(&dim) {
-                    self.push(Stmt::Dot { out: next, a: p_expr, b: rest, over: vec![dim], carried: Some(scaled) });
+                let wide = rest_dims.iter().any(|d| !p_dims.contains(d));
+                let mut a = p_expr;
+                for w in weights {
+                    let factor = self.expr(w)?;
+                    a = self.k.op(ScalarOp::Mul, &[a, factor]);
+                }
+                if rows && wide && rest_dims.contains(&dim) {
+                    if a != p_expr {
+                        let tile = self.hold("weighted", a)?;
+                        a = self.k.add(Expr::Tile(tile));
+                    }
+                    self.push(Stmt::Dot { out: next, a, b: rest, over: vec![dim], carried: Some(scaled) });
                 } else {
-                    let term = self.k.op(ScalarOp::Mul, &[p_expr, rest]);
+                    // What an absent element would multiply may be anything.
+                    let term = self.k.op(ScalarOp::Mul, &[a, rest]);
+                    let term = self.masked(term, mask, zero)?;
                     self.push(Stmt::Reduce { out: next, op, over: vec![dim], expr: term, carried: Some(scaled) });
                 }
             }
             nexts[i] = Some(next);
         }
         nexts.into_iter().map(|n| n.ok_or_else(|| self.bug("a reduction was left out"))).collect()
+    }
+
+    /// A masked sum of what does not vary over the rows is a product with the mask as 0 and 1.
+    fn counted(&mut self, mask: NodeId, body: NodeId, result: &[DimId], dim: DimId) -> Result<Option<(ExprId, ExprId)>, CompileError> {
+        let graph = self.graph;
+        let has = |w: &Self, id: NodeId, d: &DimId| graph.axes_of(id).contains(&w.k.dim(*d).axis);
+        let (rows, columns): (Vec<DimId>, Vec<DimId>) = result.iter().copied().partition(|d| has(self, mask, d));
+        let apart = rows.iter().all(|d| !has(self, body, d)) && columns.iter().all(|d| has(self, body, d));
+        let real = graph.dtype(body) == DType::Real;
+        if !real || !apart || rows.is_empty() || columns.is_empty() || !has(self, body, &dim) || !has(self, mask, &dim) {
+            return Ok(None);
+        }
+        let factors = self.factors(body);
+        let b = self.product(&factors)?;
+        let (one, zero) = (self.real(1.0), self.real(0.0));
+        let masked = self.masked(one, Some(mask), zero)?;
+        let Expr::Masked { cond, .. } = *self.k.expr(masked) else { return Ok(None) };
+        let mut dims = self.k.dims_of(cond);
+        dims.push(dim);
+        let dims = self.sorted(dims);
+        let a = self.k.add_tile("present", dims, DType::Real);
+        self.push(Stmt::Map { out: a, expr: masked });
+        Ok(Some((self.k.add(Expr::Tile(a)), b)))
     }
 
     /// A tile of the current scope that holds an expression.

@@ -15,13 +15,12 @@ test: setup ## all tests, and conformance with the oracles where ../shared is
 demo: build ## examples on the activations of a real model
 	@scripts/demo.sh
 
-bench-cpu: build ## dense attention on one thread of this machine
-	@ATTNC_THREADS=1 target/release/attnc bench tests/in/dense.attn --target cpu \
-	    --size b=1 --size h=4 --size t=2048 --size s=2048 --size d=64 --size e=64
+bench-cpu: build ## times and PyTorch peers on this processor; ARGS='--cases full --shapes 2048x64 ..' for a part
+	@scripts/bench_cpu.sh $(ARGS)
 
 golden: setup ## tests/golden from the oracles, where ../shared is
 	@.venv/bin/python scripts/golden.py
 
 clean: ## remove build results
 	@cargo clean
-	@rm -rf .venv
+	@rm -rf .venv .venv-bench

@@ -197,6 +197,9 @@ pub struct BenchArgs {
     /// One JSON object on stdout instead of text
     #[arg(long)]
     pub json: bool,
+    /// Leave out what matrix products and copies reach on their own, which takes a second or two
+    #[arg(long)]
+    pub brief: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -48,8 +48,8 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program, CompileError> 
 /// As `lower`, keeping every IR.
 pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileError> {
     let work = Work { graph: graph.clone(), cuts: BTreeSet::new() };
-    // Order operations and prefixes become reductions and scans first: later passes know only those.
-    let work = expand_order(work);
+    // Prefixes and, unless the target has a sort, order operations become reductions and scans first: later passes know only those.
+    let work = expand_order(work, options.caps.sort);
     let work = split_complex(work);
     // Index arithmetic meets the memory it addresses.
     let work = push_reads(work);

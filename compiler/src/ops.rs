@@ -354,3 +354,27 @@ pub fn erf(x: f64) -> f64 {
     };
     y.copysign(x)
 }
+
+/// What ordering a row of `n` elements gives. Equal keys keep the order of their positions; NaN comes after all numbers, in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OrderKind {
+    /// Int, `n` of them: the place of each element in ascending order; absent ones come after all present ones, in order of position.
+    Rank,
+    /// Int, `count` of them: the positions in ascending order of the present elements, 0 past the last.
+    Sorted,
+    /// Bool, `n` of them: whether the element is among the `count` largest present ones.
+    Largest,
+    /// Int, `count` of them: the positions where the key (a Bool) holds, 0 past the last. There is no mask.
+    Members,
+}
+
+impl OrderKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            OrderKind::Rank => "rank",
+            OrderKind::Sorted => "sorted",
+            OrderKind::Largest => "largest",
+            OrderKind::Members => "members",
+        }
+    }
+}

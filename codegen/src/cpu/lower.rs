@@ -322,13 +322,14 @@ impl Lowering<'_> {
     }
 
     fn tile(&mut self, call: &kernel::TileCall) -> Result<(), EmitError> {
-        let Some((function, args)) = tile::call(call) else { return Err(self.bug(format!("no function for `{}`", call.name()))) };
+        let Some((function, args)) = tile::call(self.kernel, call) else { return Err(self.bug(format!("no function for `{}`", call.name()))) };
         let pointer = self.module.target_config().pointer_type();
         let mut signature = self.module.make_signature();
         let mut values = vec![];
         for arg in args {
             let (value, ty) = match arg {
                 Arg::Value(v) => (self.get(v)?, if self.kernel.ty(v) == DType::Real { types::F32 } else { types::I64 }),
+                Arg::Null => (self.b.ins().iconst(pointer, 0), pointer),
                 Arg::Const(c) => (self.b.ins().iconst(types::I64, c), types::I64),
                 Arg::Place(place) => {
                     let (_, _, address, offset) = self.address(place.base, place.offset)?;

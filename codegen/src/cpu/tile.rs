@@ -1,8 +1,9 @@
 //! Tile calls: arguments in the order of the functions in [`Table`], which is called through its pointers.
 
+use super::micro::order::{Cell, Kind};
 use super::micro::{Binary, Table, Unary};
-use attnc_compiler::kernel::{Place, TileCall, Value};
-use attnc_compiler::ops::ScalarOp;
+use attnc_compiler::kernel::{Base, Kernel, OrderKind, Place, Storage, TileCall, Value};
+use attnc_compiler::ops::{DType, ScalarOp};
 use std::mem::offset_of;
 
 /// One argument of a function in the table.
@@ -14,11 +15,13 @@ pub(super) enum Arg {
     Const(i64),
     /// The address of a place.
     Place(Place),
+    /// No address.
+    Null,
 }
 
 /// Byte offset of the function's pointer in the table, and its arguments; `None` when the table has no such op.
-pub(super) fn call(call: &TileCall) -> Option<(usize, Vec<Arg>)> {
-    use Arg::{Const, Place as At, Value as V};
+pub(super) fn call(kernel: &Kernel, call: &TileCall) -> Option<(usize, Vec<Arg>)> {
+    use Arg::{Const, Null, Place as At, Value as V};
     Some(match *call {
         TileCall::Dot { m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate } => {
             let sizes = [V(m), V(n), V(k)];
@@ -33,11 +36,43 @@ pub(super) fn call(call: &TileCall) -> Option<(usize, Vec<Arg>)> {
         TileCall::ScaleRows { rows, cols, x, x_row, factor } => {
             (offset_of!(Table, scale_rows), vec![V(rows), V(cols), At(x), V(x_row), At(factor)])
         }
+        TileCall::Order { kind, n, count, key, key_step, mask, mask_step, out, out_step } => {
+            let kind = match kind {
+                OrderKind::Rank => Kind::Rank,
+                OrderKind::Sorted => Kind::Sorted,
+                OrderKind::Largest => Kind::Largest,
+                OrderKind::Members => Kind::Members,
+            };
+            let (key_type, out_type) = (Const(cell(kernel, key)?.code()), Const(cell(kernel, out)?.code()));
+            let keys = [Const(kind.code()), V(n), V(count), key_type, At(key), V(key_step)];
+            (offset_of!(Table, order), [&keys[..], &[mask.map_or(Null, At), V(mask_step), out_type, At(out), V(out_step)]].concat())
+        }
         TileCall::Unary { op, n, x, y } => (offset_of!(Table, unary), vec![Const(unary(op)?.code()), V(n), At(x), At(y)]),
         TileCall::Binary { op, n, a, a_step, b, b_step, y } => {
             let code = Const(binary(op)?.code());
             (offset_of!(Table, binary), vec![code, V(n), At(a), Const(i64::from(a_step)), At(b), Const(i64::from(b_step)), At(y)])
         }
+    })
+}
+
+/// How the elements of a place lie in memory; `None` for f64, which kernels do not store.
+fn cell(kernel: &Kernel, place: Place) -> Option<Cell> {
+    let storage = match place.base {
+        Base::Buffer(b) => kernel.buffers[b.0 as usize].storage,
+        Base::Local(l) => match kernel.locals[l.0 as usize].ty {
+            DType::Real | DType::Complex => Storage::F32,
+            DType::Int => Storage::I64,
+            DType::Bool => Storage::U8,
+        },
+    };
+    Some(match storage {
+        Storage::F32 => Cell::F32,
+        Storage::Bf16 => Cell::Bf16,
+        Storage::F16 => Cell::F16,
+        Storage::I64 => Cell::I64,
+        Storage::I32 => Cell::I32,
+        Storage::U8 => Cell::U8,
+        Storage::F64 => return None,
     })
 }
 

@@ -430,6 +430,35 @@ impl Machine<'_> {
                     self.put(y, i, value)?;
                 }
             }
+            TileCall::Order { kind, n, count, key, key_step, mask, mask_step, out, out_step } => {
+                let (n, count, key_step, mask_step, out_step) = (self.int(n)?, self.int(count)?, self.int(key_step)?, self.int(mask_step)?, self.int(out_step)?);
+                let (mut present, mut absent) = (Vec::new(), Vec::new());
+                for i in 0..n {
+                    let value = self.read(key.base, self.int(key.offset)?.wrapping_add(i * key_step))?;
+                    let there = match mask {
+                        Some(mask) => self.read(mask.base, self.int(mask.offset)?.wrapping_add(i * mask_step))? == Scalar::Bool(true),
+                        None => kind != OrderKind::Members || value == Scalar::Bool(true),
+                    };
+                    if there { present.push((i, value)) } else { absent.push(i) }
+                }
+                match kind {
+                    OrderKind::Members => {}
+                    OrderKind::Largest => present.sort_by(|a, b| before(&b.1, &a.1, true)),
+                    OrderKind::Rank | OrderKind::Sorted => present.sort_by(|a, b| before(&a.1, &b.1, false)),
+                }
+                let order: Vec<i64> = present.iter().map(|p| p.0).collect();
+                let put = |s: &mut Self, j: i64, x: Scalar| -> Result<()> { s.write(out.base, s.int(out.offset)?.wrapping_add(j * out_step), x) };
+                match kind {
+                    OrderKind::Rank => (0i64..).zip(order.iter().chain(&absent)).try_for_each(|(rank, i)| put(self, *i, Scalar::Int(rank)))?,
+                    OrderKind::Largest => {
+                        (0..n).try_for_each(|i| put(self, i, Scalar::Bool(false)))?;
+                        order.iter().take(count.max(0) as usize).try_for_each(|i| put(self, *i, Scalar::Bool(true)))?;
+                    }
+                    OrderKind::Sorted | OrderKind::Members => {
+                        (0..count).try_for_each(|j| put(self, j, Scalar::Int(order.get(j as usize).copied().unwrap_or(0))))?;
+                    }
+                }
+            }
             TileCall::Binary { op, n, a, a_step, b, b_step, y } => {
                 for i in 0..self.int(n)? {
                     let value = self.apply(op, &[self.at(a, i * i64::from(a_step))?, self.at(b, i * i64::from(b_step))?])?;
@@ -450,6 +479,20 @@ impl Machine<'_> {
             self.put(out, r, value)?;
         }
         Ok(())
+    }
+}
+
+/// The order of two keys of one dtype, NaN after numbers; `swapped` when the operands have changed places.
+fn before(a: &Scalar, b: &Scalar, swapped: bool) -> std::cmp::Ordering {
+    use std::cmp::Ordering::Equal;
+    match (a, b) {
+        (Scalar::Real(x), Scalar::Real(y)) => {
+            let nan = if swapped { y.is_nan().cmp(&x.is_nan()) } else { x.is_nan().cmp(&y.is_nan()) };
+            nan.then(x.partial_cmp(y).unwrap_or(Equal))
+        }
+        (Scalar::Int(x), Scalar::Int(y)) => x.cmp(y),
+        (Scalar::Bool(x), Scalar::Bool(y)) => x.cmp(y),
+        (_, _) => Equal,
     }
 }
 

@@ -9,6 +9,8 @@ pub struct Caps {
     pub lanes: u32,
     /// Whole-tile calls on f32 (`TileCall`) are available.
     pub tile_calls: bool,
+    /// Rows in memory can be ordered (`TileCall::Order`): sorted in n log n steps, the largest few found in n.
+    pub sort: bool,
     /// Bytes of block memory in `Space::Shared`; arrays beyond it go to the workspace.
     pub shared_bytes: usize,
     /// Bytes of an Int and of a Bool in local memory.
@@ -19,12 +21,12 @@ pub struct Caps {
 impl Caps {
     /// One lane, scratch memory of any size, the table of micro-kernels.
     pub fn cpu() -> Caps {
-        Caps { lanes: 1, tile_calls: true, shared_bytes: usize::MAX, int_bytes: 8, bool_bytes: 1 }
+        Caps { lanes: 1, tile_calls: true, sort: true, shared_bytes: usize::MAX, int_bytes: 8, bool_bytes: 1 }
     }
 
     /// A workgroup of plain threads with `shared_bytes` of workgroup memory.
     pub fn simt(lanes: u32, shared_bytes: usize) -> Caps {
-        Caps { lanes, tile_calls: false, shared_bytes, int_bytes: 4, bool_bytes: 4 }
+        Caps { lanes, tile_calls: false, sort: false, shared_bytes, int_bytes: 4, bool_bytes: 4 }
     }
 }
 

@@ -9,6 +9,8 @@
 //! one 32-bit word (GPU). Indices count elements, not bytes. Lets inside a `For` or `If` body are visible in that body only.
 
 use crate::ops::{DType, Scalar, ScalarOp};
+
+pub use crate::ops::OrderKind;
 use serde::{Deserialize, Serialize};
 
 /// Identity of an SSA value inside one kernel.
@@ -147,6 +149,9 @@ pub enum TileCall {
     ScaleRows { rows: Value, cols: Value, x: Place, x_row: Value, factor: Place },
     /// `y[i] = op(x[i])` over `n` contiguous elements, ops with one Real operand and a Real result.
     Unary { op: ScalarOp, n: Value, x: Place, y: Place },
+    /// Orders the `n` elements `key[i * key_step]`, those with `mask[i * mask_step]` taking part, and stores to `out[j * out_step]`
+    /// what `kind` says. Keys are Real, Int or Bool in any storage, masks Bool.
+    Order { kind: OrderKind, n: Value, count: Value, key: Place, key_step: Value, mask: Option<Place>, mask_step: Value, out: Place, out_step: Value },
     /// `y[i] = op(a[i * a_step], b[i * b_step])`, steps 0 or 1, ops with two Real operands and a Real result.
     Binary { op: ScalarOp, n: Value, a: Place, a_step: u8, b: Place, b_step: u8, y: Place },
 }

@@ -45,6 +45,7 @@ impl TileCall {
             TileCall::ScaleRows { .. } => "scale_rows",
             TileCall::Unary { .. } => "unary",
             TileCall::Binary { .. } => "binary",
+            TileCall::Order { .. } => "order",
         }
     }
 
@@ -59,6 +60,9 @@ impl TileCall {
                 vec![("rows", rows), ("cols", cols), ("x_row", x_row)]
             }
             TileCall::Unary { n, .. } | TileCall::Binary { n, .. } => vec![("n", n)],
+            TileCall::Order { n, count, key_step, mask_step, out_step, .. } => {
+                vec![("n", n), ("count", count), ("key_step", key_step), ("mask_step", mask_step), ("out_step", out_step)]
+            }
         }
     }
 
@@ -67,7 +71,7 @@ impl TileCall {
         match *self {
             TileCall::ExpRows { scale, .. } => vec![("scale", scale)],
             TileCall::Dot { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } => vec![],
-            TileCall::Unary { .. } | TileCall::Binary { .. } => vec![],
+            TileCall::Unary { .. } | TileCall::Binary { .. } | TileCall::Order { .. } => vec![],
         }
     }
 
@@ -80,6 +84,7 @@ impl TileCall {
             TileCall::ScaleRows { x, factor, .. } => vec![("x", x), ("factor", factor)],
             TileCall::Unary { x, y, .. } => vec![("x", x), ("y", y)],
             TileCall::Binary { a, b, y, .. } => vec![("a", a), ("b", b), ("y", y)],
+            TileCall::Order { key, mask, out, .. } => [("key", Some(key)), ("mask", mask), ("out", Some(out))].into_iter().filter_map(|(n, p)| Some((n, p?))).collect(),
         }
     }
 
@@ -90,6 +95,7 @@ impl TileCall {
             TileCall::ExpRows { y, sums, .. } => vec![y, sums],
             TileCall::MaxRows { out, .. } | TileCall::SumRows { out, .. } => vec![out],
             TileCall::ScaleRows { x, .. } => vec![x],
+            TileCall::Order { out, .. } => vec![out],
             TileCall::Unary { y, .. } | TileCall::Binary { y, .. } => vec![y],
         }
     }
@@ -114,6 +120,12 @@ impl TileCall {
                 each(&mut [rows, cols, &mut x.offset, x_row, &mut out.offset]);
             }
             TileCall::ScaleRows { rows, cols, x, x_row, factor } => each(&mut [rows, cols, &mut x.offset, x_row, &mut factor.offset]),
+            TileCall::Order { kind: _, n, count, key, key_step, mask, mask_step, out, out_step } => {
+                each(&mut [n, count, &mut key.offset, key_step, mask_step, &mut out.offset, out_step]);
+                if let Some(mask) = mask {
+                    each(&mut [&mut mask.offset]);
+                }
+            }
             TileCall::Unary { n, x, y, op: _ } => each(&mut [n, &mut x.offset, &mut y.offset]),
             TileCall::Binary { n, a, b, y, op: _, a_step: _, b_step: _ } => each(&mut [n, &mut a.offset, &mut b.offset, &mut y.offset]),
         }

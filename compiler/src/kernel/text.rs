@@ -140,6 +140,7 @@ impl Kernel {
                 match **call {
                     TileCall::Unary { op, .. } => write!(f, " {}", op.name())?,
                     TileCall::Binary { op, a_step, b_step, .. } => write!(f, " {} steps {a_step} {b_step}", op.name())?,
+                    TileCall::Order { kind, .. } => write!(f, " {}", kind.name())?,
                     TileCall::Dot { accumulate, .. } => f.write_str(if accumulate { " accumulate" } else { "" })?,
                     TileCall::ExpRows { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } => {}
                 }

@@ -241,7 +241,17 @@ impl Verifier<'_> {
                 Base::Buffer(b) => self.kernel.buffers.get(b.0 as usize).map_or(Storage::F32, |b| b.storage),
                 Base::Local(_) => Storage::F32,
             };
-            if holds.is_some_and(|h| h.0 != DType::Real) || storage != Storage::F32 {
+            if let TileCall::Order { kind, .. } = call {
+                let result = if *kind == OrderKind::Largest { DType::Bool } else { DType::Int };
+                let sound = holds.is_none_or(|h| match name {
+                    "mask" => h.0 == DType::Bool,
+                    "out" => h.0 == result,
+                    _ => *kind != OrderKind::Members || h.0 == DType::Bool,
+                });
+                if !sound {
+                    self.fault(format!("place `{name}` of `{at}` has the wrong type"));
+                }
+            } else if holds.is_some_and(|h| h.0 != DType::Real) || storage != Storage::F32 {
                 self.fault(format!("place `{name}` of `{at}` does not hold f32"));
             }
         }
@@ -266,7 +276,8 @@ impl Verifier<'_> {
                     self.fault("steps of a binary tile call are 0 or 1");
                 }
             }
-            TileCall::Dot { .. } | TileCall::Unary { .. } => {}
+            TileCall::Order { kind: OrderKind::Members, mask: Some(_), .. } => self.fault("members are listed without a mask"),
+            TileCall::Dot { .. } | TileCall::Unary { .. } | TileCall::Order { .. } => {}
             TileCall::ExpRows { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } => {}
         }
     }

@@ -38,6 +38,8 @@ impl Sizes {
         for id in graph.ids() {
             match graph.op(id) {
                 Op::Index(axis) => long[axis.index()] = true,
+                Op::Rank { axes, .. } | Op::TopK { axes, .. } => axes.iter().for_each(|a| long[a.index()] = true),
+                Op::ArgSort { axes, to, .. } | Op::List { axes, to, .. } => axes.iter().chain([to]).for_each(|a| long[a.index()] = true),
                 Op::Reduce { op: ReduceOp::Max, axes, .. } => axes.iter().for_each(|a| long[a.index()] = true),
                 _ => {}
             }

@@ -1,26 +1,112 @@
 //! Writes order operations and prefix reductions in terms of reductions and scans, so that every target runs them.
 //!
 //! A rank is a count of the elements that come before, a selection is a bound on a rank, a list slot is the position with a given
-//! count before it, a prefix is a scan. Cost: `rank` and `topk` take n^2 comparisons and no memory beyond their result; a target with
-//! a sort may replace them before this pass. Does not know what the order is for.
+//! count before it, a prefix is a scan. Cost: `rank` and `topk` take n^2 comparisons and no memory beyond their result. A target with
+//! a sort keeps the operations whose rows can lie in memory (n log n steps, n to choose the largest); those in the step of a scan, which
+//! are ordered anew in each step out of values that only the step has, are counted there too. Does not know what the order is for.
 
 use super::rewrite::{Builder, Rewrite, Work, rebuild_node, rewrite};
+use super::steps::Steps;
 use crate::base::Span;
 use crate::graph::{AxisId, AxisSet, Graph, NodeId, Op, PrefixDir, Scan, ScanId, State};
 use crate::ops::{DType, ScalarOp};
 use crate::reduce::ReduceOp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// See the module.
-pub fn expand_order(work: Work) -> Work {
-    rewrite(work, &mut Expand)
+pub fn expand_order(work: Work, sort: bool) -> Work {
+    let in_step = Steps::new(&work.graph).step.into_iter().flatten().collect();
+    rewrite(work, &mut Expand { sort, in_step, rows: HashMap::new() })
 }
 
-struct Expand;
+/// Whether the node is an order operation that was kept.
+pub(crate) fn is_ordered(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.op(id), Op::Rank { .. } | Op::ArgSort { .. } | Op::TopK { .. } | Op::List { .. })
+}
+
+/// Values whose several axes are ordered as one, with those axes: in memory they lie together, in this order.
+pub(crate) fn joint_rows(graph: &Graph) -> HashMap<NodeId, Vec<AxisId>> {
+    let mut out = HashMap::new();
+    for id in graph.ids() {
+        let Some((axes, values)) = rows(graph.op(id)) else { continue };
+        if axes.len() > 1 {
+            let own = matches!(graph.op(id), Op::Rank { .. } | Op::TopK { .. }).then_some(id);
+            out.extend(values.into_iter().chain(own).map(|v| (v, axes.clone())));
+        }
+    }
+    out
+}
+
+/// The axes that an order operation orders, and the values that it reads along them.
+fn rows(op: &Op) -> Option<(&Vec<AxisId>, Vec<NodeId>)> {
+    match op {
+        Op::Rank { axes, key, mask } | Op::ArgSort { axes, key, mask, .. } | Op::TopK { axes, key, mask, .. } => Some((axes, [Some(*key), *mask].into_iter().flatten().collect())),
+        Op::List { axes, set, .. } => Some((axes, vec![*set])),
+        _ => None,
+    }
+}
+
+struct Expand {
+    sort: bool,
+    /// Nodes of steps of scans, by their ids in the old graph.
+    in_step: HashSet<NodeId>,
+    /// Values that have been promised a layout: the axes that lie together.
+    rows: HashMap<NodeId, Vec<AxisId>>,
+}
+
+impl Expand {
+    /// Keeps an order operation whose operands can lie in memory as rows; they become cuts.
+    fn keep(&mut self, b: &mut Builder, old: &Graph, map: &HashMap<NodeId, NodeId>, id: NodeId) -> Option<NodeId> {
+        let op = rebuild_op(old, map, id);
+        let (axes, values) = rows(&op)?;
+        if !self.sort || self.in_step.contains(&id) {
+            return None;
+        }
+        let joint = axes.len() > 1;
+        for (i, value) in values.iter().enumerate() {
+            let has = axes.iter().filter(|a| b.graph.axes_of(*value).contains(a)).count();
+            let stored = match b.graph.op(*value) {
+                Op::Const(_) | Op::Index(_) | Op::Extent(_) => false,
+                Op::Input(input) => {
+                    let at = &b.graph.inputs[input.index()].axes;
+                    !joint || at.windows(axes.len()).any(|w| w == axes.as_slice())
+                }
+                _ => !joint || (self.rows.get(value).is_none_or(|r| r == axes) && !old.outputs.iter().any(|o| map.get(&o.node) == Some(value))),
+            };
+            // A mask may be the same all along the row; a key that is would need no order.
+            let along = has == axes.len() || (i > 0 && has == 0);
+            if !stored || !along {
+                return None;
+            }
+        }
+        let mut cuts = values.clone();
+        if let Op::TopK { count, .. } = &op {
+            if b.graph.axes_of(*count).iter().any(|a| axes.contains(a)) {
+                return None;
+            }
+            if super::tile::host(&b.graph, *count).is_none() {
+                cuts.push(*count);
+            }
+        }
+        if joint {
+            if old.outputs.iter().any(|o| o.node == id) && matches!(op, Op::Rank { .. } | Op::TopK { .. }) {
+                return None;
+            }
+            self.rows.extend(values.iter().map(|v| (*v, axes.clone())));
+        }
+        let new = rebuild_node(b, old, map, id);
+        cuts.push(new);
+        b.cuts.extend(cuts.into_iter().filter(|c| !matches!(b.graph.op(*c), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_))));
+        Some(new)
+    }
+}
 
 impl Rewrite for Expand {
     fn node(&mut self, b: &mut Builder, old: &Graph, map: &HashMap<NodeId, NodeId>, id: NodeId) -> NodeId {
         let span = old.node(id).span;
+        if let Some(kept) = self.keep(b, old, map, id) {
+            return kept;
+        }
         match rebuild_op(old, map, id) {
             Op::Rank { axes, key, mask } => {
                 let rank = rank(b, &axes, key, mask, false, span);

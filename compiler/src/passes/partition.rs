@@ -151,6 +151,16 @@ impl Partitioner<'_> {
 
     /// The kernel that computes a value outside any scan.
     fn part(&mut self, root: NodeId) -> Part {
+        if super::order::is_ordered(self.graph, root) {
+            // Its operands are cuts; one row a block.
+            let over = match self.graph.op(root) {
+                Op::Rank { axes, .. } | Op::TopK { axes, .. } => axes.clone(),
+                Op::ArgSort { to, .. } | Op::List { to, .. } => vec![*to],
+                _ => vec![],
+            };
+            let grid = self.graph.axes_of(root).iter().copied().filter(|a| !over.contains(a)).collect();
+            return Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: None, inside: BTreeSet::new() };
+        }
         let mut grid = self.graph.axes_of(root).clone();
         let mut inside = BTreeSet::new();
         let mut seen = HashSet::new();

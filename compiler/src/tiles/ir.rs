@@ -7,7 +7,7 @@
 
 use crate::graph::AxisId;
 use crate::kernel::plan::HostExpr;
-use crate::ops::{DType, Scalar, ScalarOp};
+use crate::ops::{DType, OrderKind, Scalar, ScalarOp};
 use crate::reduce::ReduceOp;
 use std::collections::HashMap;
 
@@ -135,6 +135,36 @@ pub enum Stmt {
     /// `buffer[index] = expr` for all positions of `dims`; indices are in range.
     Store { buffer: BufId, index: Vec<ExprId>, dims: Vec<DimId>, expr: ExprId },
     Loop(Box<Loop>),
+    Order(Box<Order>),
+}
+
+/// Orders a row of elements in memory; see [`OrderKind`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    pub kind: OrderKind,
+    /// Elements of the row, and slots or elements to choose; uniform Ints.
+    pub n: ExprId,
+    pub count: ExprId,
+    pub key: Row,
+    pub mask: Option<Row>,
+    pub out: Row,
+}
+
+impl Order {
+    /// All expressions that it reads.
+    pub fn exprs(&self) -> Vec<ExprId> {
+        let rows = [Some(&self.key), self.mask.as_ref(), Some(&self.out)];
+        let rows = rows.into_iter().flatten().flat_map(|r| r.index.iter().copied().chain([r.step]));
+        [self.n, self.count].into_iter().chain(rows).collect()
+    }
+}
+
+/// Elements of a buffer that lie `step` elements apart, the first of them at `index` (one index per storage axis).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub buffer: BufId,
+    pub index: Vec<ExprId>,
+    pub step: ExprId,
 }
 
 /// One kernel.

@@ -114,6 +114,15 @@ impl Printer<'_> {
                     let name = self.plan.buffers.get(buffer.index()).map_or("?", |b| b.name.as_str());
                     let _ = writeln!(out, "{pad}store[{}] {name}[{}] = {}", dims.join(","), index.join(", "), self.expr(*expr));
                 }
+                Stmt::Order(o) => {
+                    let row = |r: &Row| {
+                        let index: Vec<String> = r.index.iter().map(|i| self.expr(*i)).collect();
+                        let name = self.plan.buffers.get(r.buffer.index()).map_or("?", |b| b.name.as_str());
+                        format!("{name}[{}] by {}", index.join(", "), self.expr(r.step))
+                    };
+                    let mask = o.mask.as_ref().map_or(String::new(), |m| format!(" where {}", row(m)));
+                    let _ = writeln!(out, "{pad}order {} = {} {} of {} in {}{mask}", row(&o.out), o.kind.name(), self.expr(o.count), self.expr(o.n), row(&o.key));
+                }
                 Stmt::Loop(l) => {
                     let carry: Vec<String> = l.carries.iter().map(|c| format!("{} = {}", self.tile(c.param), self.tile(c.init))).collect();
                     let order = if l.reverse { " reverse" } else { "" };

@@ -106,6 +106,7 @@ impl Verifier<'_> {
                     index.iter().for_each(|i| self.expr(*i));
                     self.expr(*expr);
                 }
+                Stmt::Order(o) => o.exprs().into_iter().for_each(|e| self.expr(e)),
                 Stmt::Loop(l) => {
                     self.expr(l.lo);
                     self.expr(l.hi);

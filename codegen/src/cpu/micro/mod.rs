@@ -25,6 +25,7 @@ mod convert;
 mod dot;
 mod lanes;
 mod math;
+pub mod order;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
@@ -153,6 +154,9 @@ pub struct Table {
     pub widen_rows: WidenRowsFn,
     /// `y[r, :] = x[r, :]` from f32 to a 16-bit format, to nearest even. An unknown format gives NaN.
     pub narrow_rows: NarrowRowsFn,
+    /// Orders the `n` elements `key[i * key_step]`, those with `mask[i * mask_step] != 0` taking part (all when `mask` is null), and
+    /// stores to `out[j * out_step]` what `kind` says ([`order::Kind`]; types from [`order::Cell`]).
+    pub order: order::OrderFn,
     /// Which level this is.
     pub level: Level,
 }
@@ -289,7 +293,7 @@ macro_rules! level {
             pub(super) const TABLE: Table = Table {
                 dot, exp_rows, max_rows, sum_rows, scale_rows, unary, binary, fma, compare, select, exp, exp2, log, tanh, sigmoid,
                 exp1, exp2_1, log1, log1p1, tanh1, sigmoid1, softplus1, erf1, sin1, cos1, pow1,
-                dot_bf16, widen_rows, narrow_rows, level: $level,
+                dot_bf16, widen_rows, narrow_rows, order: order::order, level: $level,
             };
         }
     };

@@ -3,6 +3,7 @@
 
 mod calls;
 mod exprs;
+mod order;
 mod place;
 mod stmts;
 
@@ -97,24 +98,29 @@ fn lower(k: &TileKernel, plan: &Plan, caps: &Caps, number: u32) -> Result<(Kerne
 impl Lower<'_> {
     /// Buffers in order of number, so that the launch lists them in the same order.
     fn declare_buffers(&mut self) {
-        fn stores(stmts: &[Stmt], out: &mut HashSet<BufId>) {
+        fn stores(stmts: &[Stmt], out: &mut HashSet<BufId>, read: &mut Vec<BufId>) {
             for s in stmts {
                 match s {
                     Stmt::Store { buffer, .. } => {
                         out.insert(*buffer);
                     }
                     Stmt::Loop(l) => {
-                        stores(&l.head, out);
-                        stores(&l.body, out);
+                        stores(&l.head, out, read);
+                        stores(&l.body, out, read);
+                    }
+                    Stmt::Order(o) => {
+                        out.insert(o.out.buffer);
+                        read.extend([Some(&o.key), o.mask.as_ref()].into_iter().flatten().map(|r| r.buffer));
                     }
                     Stmt::Map { .. } | Stmt::Reduce { .. } | Stmt::Dot { .. } => {}
                 }
             }
         }
-        let mut written = HashSet::new();
-        stores(&self.k.body, &mut written);
+        let (mut written, mut ordered) = (HashSet::new(), Vec::new());
+        stores(&self.k.body, &mut written, &mut ordered);
         let mut used: Vec<BufId> = self.k.exprs.iter().filter_map(|e| if let Expr::Load { buffer, .. } = e { Some(*buffer) } else { None }).collect();
         used.extend(&written);
+        used.extend(ordered);
         used.sort();
         used.dedup();
         for id in used {

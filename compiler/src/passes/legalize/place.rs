@@ -117,6 +117,7 @@ impl Scan<'_> {
                         self.expr(*i, None, at);
                     }
                 }
+                Stmt::Order(o) => o.exprs().into_iter().for_each(|e| self.expr(e, None, at)),
                 Stmt::Loop(l) => {
                     let start = at;
                     for e in [l.lo, l.hi] {

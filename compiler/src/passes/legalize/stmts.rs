@@ -18,6 +18,7 @@ impl Lower<'_> {
                 Stmt::Dot { out, a, b, over, carried } => self.dot(*out, *a, *b, over, *carried)?,
                 Stmt::Store { buffer, index, dims, expr } => self.store(*buffer, index, dims, *expr)?,
                 Stmt::Loop(l) => self.block_loop(l)?,
+                Stmt::Order(o) => self.order(o)?,
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! the same pass share a loop (`reduce`); scans carry their states (`scan`). Does not know memory or threads.
 
 mod masks;
+mod order;
 mod reduce;
 mod scan;
 mod values;
@@ -94,12 +95,16 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
             outputs.entry(output.node).or_default().push(home);
         }
     }
+    let rows = super::order::joint_rows(graph);
     for id in &partition.stored {
         let computed = !matches!(graph.op(*id), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_));
         if computed && !homes.contains_key(id) {
             // Feature axes run fastest; batch-like ones slowest.
             let mut axes: Vec<AxisId> = graph.axes_of(*id).iter().copied().collect();
-            axes.sort_by_key(|a| (sizes.is_feature(*a), sizes.is_long(*a), *a));
+            // Several axes that are ordered as one lie together, in their order.
+            let ordered = rows.get(id);
+            let place = |a: &AxisId| ordered.and_then(|axes| axes.iter().position(|o| o == a)).map_or(0, |p| p + 1);
+            axes.sort_by_key(|a| (place(a), sizes.is_feature(*a), sizes.is_long(*a), *a));
             let name = graph.node(*id).name.clone().unwrap_or_else(|| format!("t{}", id.index()));
             // Values between kernels are not rounded to a narrow storage.
             let kind = match graph.dtype(*id) {
@@ -231,6 +236,9 @@ impl Writer<'_> {
     fn grid_blocks(&self) -> BTreeMap<AxisId, u32> {
         let mut blocks = BTreeMap::new();
         let part = self.part;
+        if part.roots.iter().any(|r| super::order::is_ordered(self.graph, *r)) {
+            return blocks;
+        }
         if part.scan.is_some() {
             // Independent value columns of a state run side by side.
             if let Some(axis) = part.grid.iter().rev().find(|a| self.sizes.is_feature(**a)) {
@@ -309,6 +317,11 @@ impl Writer<'_> {
 
     /// Computes and stores the roots.
     fn roots(&mut self) -> Result<(), CompileError> {
+        if let [root] = self.part.roots[..]
+            && super::order::is_ordered(self.graph, root)
+        {
+            return self.order(root);
+        }
         // Values of steps are stored by the scan that makes them.
         let (inner, outer): (Vec<NodeId>, Vec<NodeId>) = self.part.roots.clone().into_iter().partition(|r| self.closed_scan(*r).is_some());
         let mut targets: Vec<(NodeId, Vec<AxisId>)> = Vec::new();

@@ -1,4 +1,4 @@
-.PHONY: help setup build test demo bench-cpu golden clean
+.PHONY: help setup build test demo bench-cpu bench-gpu golden clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ bench-cpu: build ## times and PyTorch peers on this processor; ARGS='--cases ful
 
 golden: setup ## tests/golden from the oracles, where ../shared is
 	@.venv/bin/python scripts/golden.py
+
+bench-gpu: build ## our kernels and their peers (torch, fla, mlstm_kernels) on an NVIDIA GPU, with ratios
+	@python3 scripts/bench-gpu.py
 
 clean: ## remove build results
 	@cargo clean

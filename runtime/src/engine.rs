@@ -124,10 +124,10 @@ struct Inner {
 }
 
 /// Code for particular storages and feature extents.
-struct Special {
+pub(crate) struct Special {
     real: Storage,
-    plan: Plan,
-    code: Box<dyn Executable>,
+    pub(crate) plan: Plan,
+    pub(crate) code: Box<dyn Executable>,
 }
 
 impl Special {
@@ -257,6 +257,17 @@ impl Kernel {
                 launch(&special.plan, special.code.as_ref(), bound, outputs, device.available())
             }
         }
+    }
+
+    /// The engine that compiled it.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// The code for a call on a device. Errors: [`RuntimeError::Unsupported`] for the interpreter, and those of compiling.
+    pub(crate) fn code(&self, bound: &Bound<'_>) -> Result<Arc<Special>, RuntimeError> {
+        let none = || RuntimeError::Unsupported { target: "interp", what: "code of its own".to_string() };
+        self.special(self.0.engine.device().ok_or_else(none)?, bound)
     }
 
     /// The code for a call: made now, or at an earlier call with the same storages and fixed extents.

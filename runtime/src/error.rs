@@ -59,6 +59,8 @@ pub enum RuntimeError {
     OutputShape { name: String, axes: String, expected: Vec<usize>, found: Vec<usize> },
     #[error("output `{name}` is of type {}, but the memory given for it holds {found} elements", .expected.name())]
     OutputDtype { name: String, expected: DType, found: &'static str },
+    #[error("output `{name}` is written as {expected} on this device, but the memory given for it holds {found} elements")]
+    OutputStorage { name: String, expected: &'static str, found: &'static str },
     #[error("shape {shape:?} does not describe {elements} elements")]
     ViewShape { shape: Vec<usize>, elements: usize },
     #[error("element {index} is {value}, which does not fit {}", storage_name(*.storage))]
@@ -72,6 +74,9 @@ pub enum RuntimeError {
     TooLarge { what: String, bytes: Option<u64>, available: Option<u64> },
     #[error("{device}: {what}")]
     Device { device: &'static str, what: String },
+    /// A fault after which the device answers nothing in this process.
+    #[error("{device}: {what}\nthe device cannot be used any more in this process: start it anew")]
+    DeviceLost { device: &'static str, what: String },
     #[error("no {device} device can be used: {what}")]
     NoDevice { device: &'static str, what: String },
 

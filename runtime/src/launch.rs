@@ -2,18 +2,18 @@
 
 use crate::driver::{Executable, Slot};
 use crate::error::RuntimeError;
-use crate::plan::{Bound, Call, filled, resolve};
+use crate::plan::{Bound, BufferCall, Call, filled, resolve};
 use crate::tensor::{Tensor, TensorViewMut};
 use attnc_compiler::kernel::plan::{BufferKind, Plan};
 
 /// An input in the storage and layout that the kernels read.
-enum Lent<'a> {
+pub(crate) enum Lent<'a> {
     Caller(&'a [u8]),
     Converted(Tensor),
 }
 
 impl Lent<'_> {
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Lent::Caller(bytes) => bytes,
             Lent::Converted(tensor) => tensor.bytes(),
@@ -74,27 +74,27 @@ pub fn launch(plan: &Plan, code: &dyn Executable, bound: &Bound<'_>, mut outputs
 
 /// By buffer: the bytes of inputs.
 fn inputs<'a>(plan: &Plan, call: &Call, bound: &Bound<'a>) -> Result<Vec<Option<Lent<'a>>>, RuntimeError> {
-    let mut lent = Vec::with_capacity(call.buffers.len());
-    for buffer in &call.buffers {
-        let BufferKind::Input(i) = buffer.kind else {
-            lent.push(None);
-            continue;
-        };
-        let i = i as usize;
-        let (Some(input), Some(tensor), Some(fill), Some(scalar)) = (plan.inputs.get(i), bound.tensors.get(i), bound.fills.get(i), bound.scalars.get(i)) else {
-            return Err(RuntimeError::Bug(format!("the plan has no input {i}")));
-        };
-        lent.push(Some(match (tensor, fill.or(*scalar)) {
-            (Some(view), _) => match view.direct() {
-                Some(bytes) if view.storage() == buffer.storage => Lent::Caller(bytes),
-                _ => Lent::Converted(view.convert(buffer.storage).map_err(|e| e.of_input(&input.name))?),
-            },
-            (None, Some(value)) => Lent::Converted(filled(buffer.storage, &buffer.dims, value)?),
-            (None, None) => {
-                let what = format!("the default of `{}` must be given on this target", input.name);
-                return Err(RuntimeError::Unsupported { target: "native", what });
-            }
-        }));
-    }
-    Ok(lent)
+    let of = |buffer: &BufferCall| match buffer.kind {
+        BufferKind::Input(i) => input(plan, buffer, i as usize, bound).map(Some),
+        BufferKind::Output(_) | BufferKind::Temp => Ok(None),
+    };
+    call.buffers.iter().map(of).collect()
+}
+
+/// The bytes of input `i` in the storage of its buffer.
+pub(crate) fn input<'a>(plan: &Plan, buffer: &BufferCall, i: usize, bound: &Bound<'a>) -> Result<Lent<'a>, RuntimeError> {
+    let (Some(input), Some(tensor), Some(fill), Some(scalar)) = (plan.inputs.get(i), bound.tensors.get(i), bound.fills.get(i), bound.scalars.get(i)) else {
+        return Err(RuntimeError::Bug(format!("the plan has no input {i}")));
+    };
+    Ok(match (tensor, fill.or(*scalar)) {
+        (Some(view), _) => match view.direct() {
+            Some(bytes) if view.storage() == buffer.storage => Lent::Caller(bytes),
+            _ => Lent::Converted(view.convert(buffer.storage).map_err(|e| e.of_input(&input.name))?),
+        },
+        (None, Some(value)) => Lent::Converted(filled(buffer.storage, &buffer.dims, value)?),
+        (None, None) => {
+            let what = format!("the default of `{}` must be given on this target", input.name);
+            return Err(RuntimeError::Unsupported { target: "native", what });
+        }
+    })
 }

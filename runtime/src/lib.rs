@@ -14,10 +14,12 @@ pub mod loaded;
 pub mod manifest;
 pub mod memory;
 pub mod plan;
+pub mod resident;
 pub mod tensor;
 
 pub use attnc_compiler::ops::{DType, Scalar};
 pub use engine::{CompileOptions, Engine, Kernel, Outputs};
 pub use error::RuntimeError;
 pub use loaded::Loaded;
+pub use resident::{DeviceTensor, Given, Resident, Stream};
 pub use tensor::{Element, Storage, Tensor, TensorView, TensorViewMut};

@@ -185,6 +185,12 @@ pub struct BenchArgs {
     /// Take the tensors from this file instead of random ones
     #[arg(long = "in", value_name = "IN.safetensors")]
     pub input: Option<PathBuf>,
+    /// How random reals are stored, or how those of the file are converted before the clock starts
+    #[arg(long, value_enum)]
+    pub dtype: Option<RealType>,
+    /// Also write the results of the last run to this file
+    #[arg(long = "out", value_name = "OUT.safetensors")]
+    pub output: Option<PathBuf>,
     /// Kernel to measure, when the program has several
     #[arg(long, value_name = "NAME")]
     pub kernel: Option<String>,
@@ -200,6 +206,14 @@ pub struct BenchArgs {
     /// Leave out what matrix products and copies reach on their own, which takes a second or two
     #[arg(long)]
     pub brief: bool,
+}
+
+/// Storage of reals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RealType {
+    F32,
+    Bf16,
+    F16,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -1,10 +1,11 @@
 //! `attnc bench`: how long a kernel takes on this machine.
 
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, RealType};
 use crate::fail::Failure;
-use crate::files::TensorFile;
+use crate::files::{OutFile, TensorFile};
 use crate::{made, out, run, settings};
-use attnc_runtime::{CompileOptions, Engine, RuntimeError, Scalar, Tensor, TensorView, TensorViewMut};
+use attnc_runtime::tensor::is_real;
+use attnc_runtime::{CompileOptions, Engine, Given, Kernel, Resident, RuntimeError, Scalar, Storage, Tensor, TensorView, TensorViewMut};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ pub struct Report {
     pub kernel: String,
     pub target: &'static str,
     pub extents: Vec<(String, i64)>,
+    /// Whose clock: `host` includes the call, `device` is the kernels alone, on tensors that lie on the device.
+    pub clock: &'static str,
     /// Time of the first call: lowering, code generation and the run.
     pub first_ms: f64,
     pub median_ms: f64,
@@ -33,57 +36,88 @@ pub struct Report {
 pub struct Ceilings {
     /// What matrix products alone reach on the same device, in GFLOP/s.
     pub matmul_gflops: f64,
+    /// How that number was found.
+    pub matmul_by: String,
     pub share_of_matmul: f64,
-    /// What a plain copy reaches on this machine, counting bytes read and written.
+    /// What a plain copy reaches in the memory that holds the tensors, counting bytes read and written.
     pub copy_gbytes_per_s: f64,
     pub share_of_copy: f64,
+}
+
+/// Times of a kernel and what it moved.
+struct Measured {
+    first: f64,
+    /// Seconds, in order of length.
+    times: Vec<f64>,
+    bytes: u64,
+    clock: &'static str,
 }
 
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let engine = run::engine(args.target)?;
     let kernel = run::kernel(&engine, &args.file, args.kernel.as_deref(), CompileOptions::default())?;
+    let place = args.output.as_deref().map(OutFile::create).transpose()?;
     let sizes = settings::typed(&args.size, kernel.signature())?;
     let set = settings::typed(&args.set, kernel.signature())?;
     let given: Vec<(String, i64)> = sizes.extents.iter().chain(&set.extents).cloned().collect();
     let scalars: Vec<(String, Scalar)> = sizes.scalars.into_iter().chain(set.scalars).collect();
     let file = args.input.as_deref().map(TensorFile::read).transpose()?;
-    let tensors: Vec<(String, Tensor)> = match &file {
+    let mut tensors: Vec<(String, Tensor)> = match &file {
         Some(_) => vec![],
         None => made::inputs(&kernel, &given, &scalars)?,
     };
-    let mut views: Vec<(&str, TensorView<'_>)> = tensors.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
     let from_file = file.as_ref().map(TensorFile::tensors).transpose()?.unwrap_or_default();
-    views.extend(from_file.iter().map(|(n, v)| (n.as_str(), v.clone())));
+    let mut views: Vec<(&str, TensorView<'_>)> = vec![];
+    match storage(args.dtype) {
+        None => views.extend(from_file.iter().map(|(n, v)| (n.as_str(), v.clone()))),
+        Some(to) => {
+            for (_, tensor) in &mut tensors {
+                *tensor = stored(&tensor.view(), to)?;
+            }
+            for (name, view) in &from_file {
+                tensors.push((name.clone(), stored(view, to)?));
+            }
+        }
+    }
+    views.extend(tensors.iter().map(|(n, t)| (n.as_str(), t.view())));
     let scalars: Vec<(&str, Scalar)> = scalars.iter().map(|(n, v)| (n.as_str(), *v)).collect();
     let extents: Vec<(&str, i64)> = if file.is_some() { given.iter().map(|(n, e)| (n.as_str(), *e)).collect() } else { vec![] };
 
     let bar = out::progress("compiling");
     let start = Instant::now();
-    let mut outputs: Vec<(String, Tensor)> = kernel.run_with(&views, &scalars, &extents)?.into_iter().collect();
-    let first = start.elapsed();
-    let mut times = Vec::new();
-    let budget = Duration::from_secs_f64(args.seconds);
-    let began = Instant::now();
-    while times.len() < args.runs.max(1) && (times.is_empty() || began.elapsed() < budget) {
-        let mut into: Vec<_> = outputs.iter_mut().map(|(n, t)| (n.as_str(), t.view_mut())).collect();
-        let start = Instant::now();
-        kernel.run_into(&views, &scalars, &mut into)?;
-        times.push(start.elapsed());
-        bar.set_message(format!("run {}", times.len()));
-        bar.tick();
-    }
+    let resident = resident(&kernel, &views, &scalars, &extents)?;
+    let (measured, outputs) = match &resident {
+        Some(call) => {
+            call.run()?;
+            let first = start.elapsed().as_secs_f64();
+            bar.set_message("running");
+            let times = call.time(args.runs, args.seconds)?;
+            let outputs = match place {
+                Some(_) => call.outputs().map(|(n, t)| Ok((n.to_string(), t.download()?))).collect::<Result<Vec<_>, RuntimeError>>()?,
+                None => vec![],
+            };
+            (Measured { first, times, bytes: call.bytes(), clock: "device" }, outputs)
+        }
+        None => host(&kernel, &views, &scalars, &extents, args, &bar)?,
+    };
     bar.finish_and_clear();
-    times.sort();
-    let median = times[times.len() / 2].as_secs_f64();
+    if let Some(place) = place {
+        place.commit_tensors(outputs.iter().map(|(n, t)| (n.as_str(), t)))?;
+    }
+    let Measured { first, mut times, bytes, clock } = measured;
+    times.sort_by(f64::total_cmp);
+    let median = times[times.len() / 2];
     let bound = kernel.bind(&views, &scalars, &extents)?;
-    let bytes: usize = views.iter().map(|v| v.1.len() * v.1.storage().bytes()).chain(outputs.iter().map(|o| o.1.bytes().len())).sum();
     let flops = made::dense_flops(kernel.graph(), &bound.extents);
     let (work, rate) = (flops / median / 1e9, bytes as f64 / median / 1e9);
+    // Room for the arrays of the measurement.
+    drop(resident);
     let ceilings = match args.brief {
         true => None,
         false => {
-            let (copy, matmul) = (copy_rate()?, matmul_rate(&engine)?);
-            Some(Ceilings { matmul_gflops: matmul, share_of_matmul: work / matmul, copy_gbytes_per_s: copy, share_of_copy: rate / copy })
+            let reals = views.iter().map(|v| v.1.storage()).find(|s| is_real(*s)).unwrap_or(Storage::F32);
+            let (matmul, matmul_by, copy) = at_best(&engine, reals)?;
+            Some(Ceilings { matmul_gflops: matmul, matmul_by, share_of_matmul: work / matmul, copy_gbytes_per_s: copy, share_of_copy: rate / copy })
         }
     };
     let plan = kernel.signature();
@@ -95,12 +129,13 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         kernel: kernel.name().to_string(),
         target: engine.target(),
         extents: axes,
-        first_ms: first.as_secs_f64() * 1e3,
+        clock,
+        first_ms: first * 1e3,
         median_ms: median * 1e3,
-        fastest_ms: times[0].as_secs_f64() * 1e3,
+        fastest_ms: times[0] * 1e3,
         runs: times.len(),
         dense_gflops: work,
-        bytes: bytes as u64,
+        bytes,
         gbytes_per_s: rate,
         ceilings,
     };
@@ -110,35 +145,99 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
 }
 
+fn storage(dtype: Option<RealType>) -> Option<Storage> {
+    dtype.map(|d| match d {
+        RealType::F32 => Storage::F32,
+        RealType::Bf16 => Storage::Bf16,
+        RealType::F16 => Storage::F16,
+    })
+}
+
+/// Reals in another storage; ints and bools as they are.
+fn stored(view: &TensorView<'_>, to: Storage) -> Result<Tensor, RuntimeError> {
+    view.convert(if is_real(view.storage()) { to } else { view.storage() })
+}
+
+/// The call with its tensors on the device; `None` for devices that work in the host's memory.
+fn resident(kernel: &Kernel, views: &[(&str, TensorView<'_>)], scalars: &[(&str, Scalar)], extents: &[(&str, i64)]) -> Result<Option<Resident>, Failure> {
+    let inputs: Vec<(&str, Given<'_>)> = views.iter().map(|(n, v)| (*n, Given::Host(v.clone()))).collect();
+    match kernel.engine().device().filter(|d| d.has_memory()) {
+        Some(_) => Ok(Some(kernel.prepare(&inputs, scalars, extents, &[], None)?)),
+        None => Ok(None),
+    }
+}
+
+/// Whole calls by the host's clock, and the results of the last one.
+fn host(
+    kernel: &Kernel,
+    views: &[(&str, TensorView<'_>)],
+    scalars: &[(&str, Scalar)],
+    extents: &[(&str, i64)],
+    args: &BenchArgs,
+    bar: &indicatif::ProgressBar,
+) -> Result<(Measured, Vec<(String, Tensor)>), Failure> {
+    let start = Instant::now();
+    let mut outputs: Vec<(String, Tensor)> = kernel.run_with(views, scalars, extents)?.into_iter().collect();
+    let first = start.elapsed().as_secs_f64();
+    let mut times = Vec::new();
+    let budget = Duration::from_secs_f64(args.seconds);
+    let began = Instant::now();
+    while times.len() < args.runs.max(1) && (times.is_empty() || began.elapsed() < budget) {
+        let mut into: Vec<_> = outputs.iter_mut().map(|(n, t)| (n.as_str(), t.view_mut())).collect();
+        let start = Instant::now();
+        kernel.run_into(views, scalars, &mut into)?;
+        times.push(start.elapsed().as_secs_f64());
+        bar.set_message(format!("run {}", times.len()));
+        bar.tick();
+    }
+    let bytes: usize = views.iter().map(|v| v.1.len() * v.1.storage().bytes()).chain(outputs.iter().map(|o| o.1.bytes().len())).sum();
+    Ok((Measured { first, times, bytes: bytes as u64, clock: "host" }, outputs))
+}
+
+/// A rate in the unit that keeps the number short; `rate` counts 10^9.
+fn short(rate: f64, unit: &str) -> String {
+    if rate < 1000.0 { format!("{rate:.2} G{unit}") } else { format!("{:.2} T{unit}", rate / 1e3) }
+}
+
 fn text(r: &Report) -> String {
     let extents: Vec<String> = r.extents.iter().map(|(n, e)| format!("{n}={e}")).collect();
-    let share = |of: &str, part: fn(&Ceilings) -> (f64, f64), unit: &str| {
-        let parts = r.ceilings.as_ref().map(part);
-        parts.map_or_else(String::new, |(share, most)| format!("{of} ({most:.1} {unit}): {:.0} %", share * 100.0))
-    };
-    let products = share(", of matrix products alone", |c| (c.share_of_matmul, c.matmul_gflops), "GFLOP/s");
-    let copy = share(", of a copy", |c| (c.share_of_copy, c.copy_gbytes_per_s), "GB/s");
+    let share = |part: fn(&Ceilings) -> String| r.ceilings.as_ref().map_or_else(String::new, part);
+    let products = share(|c| format!(": {:.0} % of matrix products alone ({}, {})", c.share_of_matmul * 100.0, short(c.matmul_gflops, "FLOP/s"), c.matmul_by));
+    let copy = share(|c| format!(", {:.0} % of a copy ({})", c.share_of_copy * 100.0, short(c.copy_gbytes_per_s, "B/s")));
     format!(
-        "{} on {} ({})\n  median   {:.3} ms over {} runs (fastest {:.3} ms, first call {:.1} ms)\n  work     {:.2} GFLOP/s, masked elements counted{products}\n  memory   {:.2} GB/s of inputs and outputs ({:.1} MB){copy}\n",
+        "{} on {} ({})\n  median   {:.3} ms over {} runs by the {}'s clock (fastest {:.3} ms, first call {:.1} ms)\n  work     {}, masked elements counted{products}\n  memory   {} of inputs and outputs ({:.1} MB){copy}\n",
         r.kernel,
         r.target,
         extents.join(" "),
         r.median_ms,
         r.runs,
+        r.clock,
         r.fastest_ms,
         r.first_ms,
-        r.dense_gflops,
-        r.gbytes_per_s,
+        short(r.dense_gflops, "FLOP/s"),
+        short(r.gbytes_per_s, "B/s"),
         r.bytes as f64 / 1e6,
     )
 }
 
-/// What matrix products alone reach, in GFLOP/s: as the device measures it, or the rate of `c = a b` on the same engine, the best of
-/// a second.
+/// What matrix products and copies reach, in 10^9 per second, and how the first was found.
+fn at_best(engine: &Engine, reals: Storage) -> Result<(f64, String, f64), Failure> {
+    let told = match engine.device() {
+        Some(device) => device.ceilings(reals)?,
+        None => None,
+    };
+    let copy = match told.as_ref().and_then(|t| t.copy) {
+        Some(rate) => rate / 1e9,
+        None => copy_rate()?,
+    };
+    Ok(match told {
+        Some(told) if told.products.is_finite() => (told.products / 1e9, told.products_by, copy),
+        _ => (matmul_rate(engine)?, "`sum[k] a * b` on the same engine".to_string(), copy),
+    })
+}
+
+/// The rate of `c = a b` on the engine in GFLOP/s, the best of a second.
 fn matmul_rate(engine: &Engine) -> Result<f64, Failure> {
-    if let Some(rate) = engine.device().map(|d| d.ceiling()).transpose()?.flatten() {
-        return Ok(rate / 1e9);
-    }
     let n: usize = if engine.device().is_none() { 64 } else { 1024 };
     let program = "kernel mm(a: [i,k], b: [k,j]) -> (c: [i,j]) { c = sum[k] a * b }";
     let kernel = engine.compile(program, None, &CompileOptions::default())?;

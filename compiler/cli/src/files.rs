@@ -1,7 +1,7 @@
 //! Programs and safetensors files: reading with care, writing as a whole or not at all.
 
 use crate::fail::Failure;
-use attnc_runtime::{Outputs, Storage, Tensor, TensorView};
+use attnc_runtime::{Storage, Tensor, TensorView};
 use safetensors::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::fs::File;
@@ -145,8 +145,8 @@ impl OutFile {
     }
 
     /// Writes the tensors and puts the file in its place.
-    pub fn commit_tensors(self, outputs: &Outputs) -> Result<(), Failure> {
-        let views: Vec<(&str, TensorOut<'_>)> = outputs.iter().map(|(name, tensor)| (name, TensorOut(tensor))).collect();
+    pub fn commit_tensors<'a>(self, tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Failure> {
+        let views: Vec<(&str, TensorOut<'_>)> = tensors.map(|(name, tensor)| (name, TensorOut(tensor))).collect();
         safetensors::serialize_to_file(views, None, self.temp.path()).map_err(|e| Failure::file(&self.path, format!("cannot be written: {e}")))?;
         self.commit()
     }

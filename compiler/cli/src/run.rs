@@ -62,5 +62,5 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let outputs = kernel.run_with(&views, &scalars, &extents);
     bar.finish_and_clear();
     let outputs = outputs.map_err(named)?;
-    place.commit_tensors(&outputs)
+    place.commit_tensors(outputs.iter())
 }

@@ -19,6 +19,8 @@ use attnc_compiler::kernel::caps::Caps;
 use attnc_compiler::kernel::plan::Program;
 use attnc_compiler::passes::tile::TileOptions;
 use attnc_compiler::kernel::Storage;
+use std::any::Any;
+use std::sync::Arc;
 
 /// Memory of one buffer of the plan during a call. The bytes are dense, aligned for the buffer's storage, and exactly
 /// `Call::buffers[i].bytes` long.
@@ -39,10 +41,67 @@ pub trait Executable: Send + Sync {
     /// Errors: [`RuntimeError::Device`] when the device refuses or fails, [`RuntimeError::TooLarge`] when it has too little memory.
     fn execute(&self, call: &Call, slots: &mut [Slot<'_>]) -> Result<(), RuntimeError>;
 
+    /// A call that stays: buffers in device memory, launched as often as the caller wants. `memory[i]` belongs to buffer i; where it is
+    /// `None`, memory that lives as long as the result is allocated. Launches run on `stream`, or on the device's default stream.
+    ///
+    /// Errors: [`RuntimeError::Unsupported`] for devices that share the host's memory; memory of another device, or that overlaps.
+    fn prepare(&self, call: Call, memory: Vec<Option<Arc<dyn DeviceMemory>>>, stream: Option<Arc<dyn DeviceStream>>) -> Result<Box<dyn Prepared>, RuntimeError> {
+        let what = format!("calls of {} launches on {} buffers that stay{}", call.launches.len(), memory.len(), if stream.is_some() { " on a stream" } else { "" });
+        Err(RuntimeError::Unsupported { target: "host", what })
+    }
+
     /// The artifact as text for people, when the device has one (PTX, WGSL).
     fn text(&self) -> Option<&str> {
         None
     }
+}
+
+/// Memory of a device, freed when the last owner drops it (imported memory stays with its owner).
+pub trait DeviceMemory: Send + Sync + std::fmt::Debug {
+    fn bytes(&self) -> usize;
+
+    /// Where it lies, as the device counts.
+    fn address(&self) -> u64;
+
+    /// Copies from the host. Errors: [`RuntimeError::Bug`] for more bytes than there are; the device's.
+    fn upload(&self, bytes: &[u8]) -> Result<(), RuntimeError>;
+
+    /// Copies to the host, after everything that was launched before. Errors: as `upload`.
+    fn download(&self, into: &mut [u8]) -> Result<(), RuntimeError>;
+
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A queue of launches: those of one stream run in order, those of two may overlap.
+pub trait DeviceStream: Send + Sync + std::fmt::Debug {
+    /// Returns when all that was queued is done. Errors: the device's.
+    fn wait(&self) -> Result<(), RuntimeError>;
+
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A call whose buffers stay on the device. Dropping it waits for its launches.
+pub trait Prepared: Send + Sync {
+    /// Queues all launches in order and returns at once. Errors: the device's.
+    fn launch(&self) -> Result<(), RuntimeError>;
+
+    /// Returns when all launches are done. Errors: also those of kernels, which show only now.
+    fn wait(&self) -> Result<(), RuntimeError>;
+
+    /// Seconds that each of `runs` launches takes by the device's clock, the device's cache overwritten before each; fewer when
+    /// `budget` seconds of the host have gone by. Errors: as `wait`.
+    fn time(&self, runs: usize, budget: f64) -> Result<Vec<f64>, RuntimeError>;
+}
+
+/// What a device reaches at best.
+#[derive(Clone, Debug)]
+pub struct Ceilings {
+    /// Floating point operations in a second of matrix products alone.
+    pub products: f64,
+    /// Where that number is from.
+    pub products_by: String,
+    /// Bytes read and written in a second by a copy in device memory; `None` where that is the host's.
+    pub copy: Option<f64>,
 }
 
 /// Something that runs kernels.
@@ -73,11 +132,39 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// Bytes that a call may allocate, where that is known.
     fn available(&self) -> Option<u64>;
 
-    /// Floating point operations in a second that matrix products alone reach, measured now; `None` when the device cannot tell.
+    /// What matrix products alone and copies reach, measured now for reals stored as `real`; `None` when the device cannot tell.
     ///
     /// Errors: those of loading and running the measurement.
-    fn ceiling(&self) -> Result<Option<f64>, RuntimeError> {
+    fn ceilings(&self, _real: Storage) -> Result<Option<Ceilings>, RuntimeError> {
         Ok(None)
+    }
+
+    /// Whether tensors can stay in memory of the device.
+    fn has_memory(&self) -> bool {
+        false
+    }
+
+    /// Memory of `bytes` bytes, contents undefined. Errors: [`RuntimeError::TooLarge`]; [`RuntimeError::Unsupported`] for devices that
+    /// share the host's memory.
+    fn allocate(&self, bytes: u64) -> Result<Arc<dyn DeviceMemory>, RuntimeError> {
+        Err(RuntimeError::Unsupported { target: self.target(), what: format!("{bytes} bytes of its own memory") })
+    }
+
+    /// Memory that somebody else allocated on this device, without a copy; it must outlive the result.
+    ///
+    /// Errors: [`RuntimeError::Device`] when it is not an allocation of this device of that length.
+    fn import(&self, address: u64, bytes: u64) -> Result<Arc<dyn DeviceMemory>, RuntimeError> {
+        Err(RuntimeError::Unsupported { target: self.target(), what: format!("{bytes} bytes of foreign memory at {address:#x}") })
+    }
+
+    /// A new stream. Errors: as `allocate`.
+    fn stream(&self) -> Result<Arc<dyn DeviceStream>, RuntimeError> {
+        Err(RuntimeError::Unsupported { target: self.target(), what: "streams".to_string() })
+    }
+
+    /// The fault after which this device answers nothing.
+    fn lost(&self) -> Option<&str> {
+        None
     }
 }
 
@@ -124,7 +211,8 @@ impl Device for Processor {
         crate::memory::available()
     }
 
-    fn ceiling(&self) -> Result<Option<f64>, RuntimeError> {
-        ceiling::products(self, self.0.threads()).map(Some)
+    fn ceilings(&self, _real: Storage) -> Result<Option<Ceilings>, RuntimeError> {
+        let products = ceiling::products(self, self.0.threads())?;
+        Ok(Some(Ceilings { products, products_by: "tile products in cache, f32".to_string(), copy: None }))
     }
 }

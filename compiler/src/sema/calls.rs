@@ -283,6 +283,7 @@ impl<'a> Elab<'a> {
             return Err(self.give_up(format!("this kernel inlines more than {MAX_INLINED} calls"), span));
         }
         self.calls.push((decl, span));
+        self.called.insert(decl.name.span);
         let inner = self.new_scope(Some(at), Kind::Function);
         if spread {
             let all: Res<Vec<Vec<AxisId>>> = bound.into_iter().collect();

@@ -3,7 +3,7 @@
 use super::scope::ScopeId;
 use super::{Elab, Guard, Poison, Res, Val};
 use crate::base::{Diagnostic, Span};
-use crate::graph::{NodeId, Op};
+use crate::graph::{AxisSet, NodeId, Op};
 use crate::ops::{DType, Scalar, ScalarOp};
 use crate::syntax::ast::{BinOp, CmpOp, Expr, ExprKind, TypeName, UnOp};
 
@@ -302,7 +302,13 @@ impl<'a> Elab<'a> {
         };
         let (c, x, y) = (c?, x?, y?);
         let (a, b, _) = self.unify(x.node, y.node, "`if`", span)?;
-        let node = self.select(c.node, a, b, span)?;
+        let mut node = self.select(c.node, a, b, span)?;
+        // A choice has the axes of its condition and of both arms, whichever arm is left of it.
+        let all: AxisSet = [c.node, a, b].iter().flat_map(|n| self.graph.axes_of(*n).iter().copied()).collect();
+        let missing: Vec<_> = all.difference(self.graph.axes_of(node)).copied().collect();
+        if !missing.is_empty() {
+            node = self.intern(Op::Expand { value: node, axes: missing }, span)?;
+        }
         let mut conds = c.conds.clone();
         if let Some(arm) = self.arm_conds(c.node, &x.conds, &y.conds, span)? {
             self.add_cond(&mut conds, arm);

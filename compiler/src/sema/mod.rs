@@ -3,7 +3,7 @@
 //!
 //! Files: `scope` names and laziness, `nodes` hash-consed construction, `expr` expressions, `reads` index substitution,
 //! `reduce` and `order` the operators over axes, `presence` conditions, `scans` recurrences
-//! (`earlier`: reads of their own results), `block` statements, `calls` inlining and builtins,
+//! (`earlier`: reads of their own results), `block` statements, `calls` inlining and builtins (`uncalled`: functions that nobody calls),
 //! `grad` differentiation, `kernel` headers, outputs and schedules, `facts` range proofs, `cleanup` removal of dead nodes,
 //! `errors` long explanations of the codes.
 
@@ -23,6 +23,7 @@ mod reads;
 mod reduce;
 mod scans;
 mod scope;
+mod uncalled;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,7 @@ use crate::base::{Diagnostic, Severity, SourceId, Span};
 use crate::graph::{AxisId, Graph, NodeId, ScanId};
 use crate::syntax::ast::{self, File, FnDecl, Item};
 use scope::{Scope, ScopeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 /// Source of the functions every program can call, written in the language.
@@ -111,6 +112,8 @@ struct Elab<'a> {
     too_large: bool,
     /// Calls inlined so far.
     inlined: usize,
+    /// Functions that were called, by where they are declared.
+    called: HashSet<Span>,
     leaves: u32,
 }
 
@@ -169,10 +172,13 @@ fn run(source: &str) -> Checked {
         }
     }
     let library_functions: HashMap<String, &FnDecl> = functions_of(library);
+    let mut called: HashSet<Span> = HashSet::new();
     for item in &file.items {
         let Item::Kernel(kernel) = item else { continue };
         let mut elab = Elab::new(source, &library_functions, &functions);
         elab.kernel(kernel);
+        elab.check_uncalled();
+        called.extend(&elab.called);
         let failed = elab.diags.iter().any(|d| d.severity == Severity::Error);
         let broken = out.diagnostics.iter().any(|d| d.severity == Severity::Error && covers(kernel, d));
         if !failed && !broken {
@@ -184,6 +190,15 @@ fn run(source: &str) -> Checked {
             }
         }
     }
+    let mut elab = Elab::new(source, &library_functions, &functions);
+    for item in &file.items {
+        if let Item::Fn(f) = item
+            && !called.contains(&f.name.span)
+        {
+            elab.check_function(f, elab.root());
+        }
+    }
+    out.diagnostics.extend(elab.diags);
     out
 }
 
@@ -222,6 +237,7 @@ impl<'a> Elab<'a> {
             slot_conds: Vec::new(),
             too_large: false,
             inlined: 0,
+            called: HashSet::new(),
             leaves: 0,
         };
         let library_root = elab.new_scope(None, scope::Kind::Root);

@@ -396,3 +396,27 @@ fn gradients_agree_with_differences() {
         }
     }
 }
+
+#[test]
+fn functions_that_nobody_calls_are_checked() {
+    let kernel = "kernel f(x: [t]) -> (y: [t]) { y = x }\n";
+    assert_eq!(errors(&format!("{kernel}fn g(x) = x + missing")), ["A0201"]);
+    assert_eq!(errors(&format!("{kernel}fn g(x) = nothing(x)")), ["A0203"]);
+    assert_eq!(errors(&format!("{kernel}fn g[j](x) {{ let m = max[j] x }}")), ["A0703"]);
+    assert_eq!(errors(&format!("{kernel}fn g(x) = g(x - 1)")), ["A0701"]);
+    assert!(errors(&format!("{kernel}fn g[j](x, s = 2) {{ let m = max[j] x\n return sum[j] (x - m) * s }}\nfn h[i](x) = g[i](x) + g[i](x, 3)")).is_empty());
+    assert_eq!(errors("kernel f(x: [t]) -> (y: [t]) { fn g(a) = a + x + z\n y = x }"), ["A0201"]);
+    assert!(errors("kernel f(x: [t]) -> (y: [t]) { fn g(a) = a + x\n y = x }").is_empty());
+    // Once is enough, however many kernels there are, and a call tells the rest.
+    assert_eq!(errors("fn g(x) = x + missing\nkernel f(x: [t]) -> (y: [t]) { y = g(x) }\nkernel f2(x: [t]) -> (y: [t]) { y = x }").len(), 1);
+}
+
+#[test]
+fn a_choice_keeps_the_axes_of_its_condition() {
+    // Both arms are the same number: the condition says over which axes.
+    let checked = check("kernel f(x: [t], y: [s]) -> (o: [t,s]) { o = if x < 0 then y else y }");
+    assert!(!checked.failed(), "{:?}", checked.diagnostics);
+    let checked = check("kernel f(x: [t]) -> (o: [t]) { o = if x < 0 then 1.0 else 1.0 }");
+    assert!(!checked.failed(), "{:?}", checked.diagnostics);
+    assert!(checked.graphs.iter().all(|g| verify(g).is_empty()));
+}

@@ -25,12 +25,20 @@ impl Operand {
 }
 
 impl Lower<'_> {
-    /// A tile of rows and columns with more than one column: (tile, rows, columns).
-    fn matrix(&self, expr: ExprId) -> Option<(TileId, DimId, DimId)> {
+    /// A tile of rows and columns: (tile, rows, columns). One of a single dimension is one row.
+    fn matrix(&self, expr: ExprId) -> Option<(TileId, Option<DimId>, DimId)> {
         let Expr::Tile(t) = self.k.expr(expr) else { return None };
         match (self.k.tile(*t).dims.as_slice(), self.k.tile(*t).dtype) {
-            ([r, c], DType::Real) => Some((*t, *r, *c)),
+            ([r, c], DType::Real) => Some((*t, Some(*r), *c)),
+            ([c], DType::Real) => Some((*t, None, *c)),
             _ => None,
+        }
+    }
+
+    fn row_count(&mut self, rows: Option<DimId>) -> Result<Value, CompileError> {
+        match rows {
+            Some(rows) => self.len(rows),
+            None => Ok(self.b.int(1)),
         }
     }
 
@@ -56,10 +64,11 @@ impl Lower<'_> {
         }
         let Some((x, rows, cols)) = self.matrix(args[0]) else { return Ok(false) };
         let Expr::Tile(by) = *self.k.expr(args[1]) else { return Ok(false) };
-        if self.k.tile(by).dims != [rows] || self.k.tile(by).dtype != DType::Real || self.k.tile(out).dims != [rows, cols] {
+        let all: Vec<DimId> = rows.into_iter().chain([cols]).collect();
+        if self.k.tile(by).dims.as_slice() != rows.as_slice() || self.k.tile(by).dtype != DType::Real || self.k.tile(out).dims != all {
             return Ok(false);
         }
-        let (n, m) = (self.len(rows)?, self.len(cols)?);
+        let (n, m) = (self.row_count(rows)?, self.len(cols)?);
         let (x_place, by_place, x_row) = (self.tile_place(x), self.tile_place(by), self.row_stride(x));
         if op == ScalarOp::ExpDiff {
             let sums = self.row_scratch(rows);
@@ -154,8 +163,8 @@ impl Lower<'_> {
     }
 
     /// Room for one Real a row.
-    fn row_scratch(&mut self, rows: DimId) -> crate::kernel::LocalId {
-        let len = self.k.dim(rows).kind.capacity() as usize;
+    fn row_scratch(&mut self, rows: Option<DimId>) -> crate::kernel::LocalId {
+        let len = rows.map_or(1, |r| self.k.dim(r).kind.capacity() as usize);
         if let Some(local) = self.scratch.get(&(DType::Real, len)) {
             return *local;
         }
@@ -170,14 +179,14 @@ impl Lower<'_> {
             return Ok(false);
         }
         let Some((x, rows, cols)) = self.matrix(expr) else { return Ok(false) };
-        if over != [cols] || self.k.tile(out).dims != [rows] || self.k.tile(out).dtype != DType::Real {
+        if over != [cols] || self.k.tile(out).dims.as_slice() != rows.as_slice() || self.k.tile(out).dtype != DType::Real {
             return Ok(false);
         }
         match carried {
             Some(c) => self.copy(c, out)?,
             None => self.fill(out, op.identity(DType::Real))?,
         }
-        let (n, m) = (self.len(rows)?, self.len(cols)?);
+        let (n, m) = (self.row_count(rows)?, self.len(cols)?);
         let (x_place, x_row, out) = (self.tile_place(x), self.row_stride(x), self.tile_place(out));
         let call = match op {
             ReduceOp::Max => TileCall::MaxRows { rows: n, cols: m, x: x_place, x_row, out },
@@ -253,9 +262,17 @@ impl Lower<'_> {
         let Some((inner, outer)) = over.split_last() else { return Ok(false) };
         let m = out_dims.iter().rev().copied().find(|d| a_dims.contains(d) && !b_dims.contains(d));
         let n = out_dims.iter().rev().copied().find(|d| b_dims.contains(d) && !a_dims.contains(d));
-        let (Some(m), Some(n)) = (m, n) else { return Ok(false) };
+        // A vector has one row: `a` is the vector.
+        let Some(n) = n else { return Ok(false) };
+        if m.is_none() && out_dims.iter().any(|d| a_dims.contains(d)) {
+            return Ok(false);
+        }
         let (Some(left), Some(right)) = (self.operand(a)?, self.operand(b)?) else { return Ok(false) };
-        let (Some(a_m), Some(a_k), Some(b_k), Some(b_n)) = (left.stride(m), left.stride(*inner), right.stride(*inner), right.stride(n)) else {
+        let a_m = match m {
+            Some(m) => left.stride(m),
+            None => Some(self.b.int(0)),
+        };
+        let (Some(a_m), Some(a_k), Some(b_k), Some(b_n)) = (a_m, left.stride(*inner), right.stride(*inner), right.stride(n)) else {
             return Ok(false);
         };
         let inside = match (left.inside, right.inside) {
@@ -271,13 +288,13 @@ impl Lower<'_> {
         }
         let accumulate = carried.is_some() || adds_up;
         let strides = self.strides(&out_dims);
-        let mut loops: Vec<DimId> = out_dims.iter().copied().filter(|d| *d != m && *d != n).collect();
+        let mut loops: Vec<DimId> = out_dims.iter().copied().filter(|d| Some(*d) != m && *d != n).collect();
         loops.extend(outer);
-        let (rows, cols, depth) = (self.len(m)?, self.len(n)?, self.len(*inner)?);
+        let (rows, cols, depth) = (self.row_count(m)?, self.len(n)?, self.len(*inner)?);
         let zero = self.b.int(0);
         let c_base = Base::Local(self.local(out));
         let place_of = |dim: DimId| out_dims.iter().position(|d| *d == dim).map(|i| strides[i]);
-        let (c_m, c_n) = (place_of(m).unwrap_or(0), place_of(n).unwrap_or(0));
+        let (c_m, c_n) = (m.and_then(place_of).unwrap_or(0), place_of(n).unwrap_or(0));
         let (c_m, c_n) = (self.b.int(c_m), self.b.int(c_n));
         let guard = inside.map(|inside| self.b.begin_if(inside));
         let mut opened = Vec::new();

@@ -264,10 +264,23 @@ impl Writer<'_> {
             if let Some(second) = reuse.get(1).filter(|a| self.sizes.is_feature(**a)) {
                 blocks.insert(*second, self.options.keys);
             }
-        } else if let Some(axis) = part.grid.last() {
+        } else if let Some(axis) = part.grid.last().filter(|_| !self.is_vector_product()) {
             blocks.insert(*axis, if part.inside.is_empty() { self.options.flat } else { self.options.rows });
         }
         blocks
+    }
+
+    /// Whether some reduction is a matrix times a vector at each position of the grid: both sides have the reduced axis, and one of
+    /// them an axis of the result that the grid lacks. Blocks along the grid would only scatter the matrix.
+    fn is_vector_product(&self) -> bool {
+        self.part.inside.iter().any(|id| {
+            let Op::Reduce { axes, body, .. } = self.graph.op(*id) else { return false };
+            let factors = self.factors(*body);
+            let inner = self.graph.axes_of(*id).iter().filter(|a| !self.part.grid.contains(a)).copied().collect::<Vec<_>>();
+            let has = |f: &NodeId, a: &AxisId| self.graph.axes_of(*f).contains(a);
+            let (matrix, vector): (Vec<NodeId>, Vec<NodeId>) = factors.iter().copied().partition(|f| inner.iter().any(|a| has(f, a)));
+            axes.iter().all(|a| matrix.iter().any(|f| has(f, a)) && vector.iter().any(|f| has(f, a)))
+        })
     }
 
     /// Factors of a product.

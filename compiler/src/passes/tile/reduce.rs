@@ -265,6 +265,13 @@ impl Writer<'_> {
             }
             let other: HashSet<AxisId> = without.iter().flat_map(|f| of(self, *f)).collect();
             let mine: HashSet<AxisId> = with.iter().flat_map(|f| of(self, *f)).collect();
+            if other.is_empty() {
+                // A matrix times a vector: scalars go with the vector.
+                without.extend(&scalars);
+                let a = self.product(&without)?;
+                let b = self.product(&with)?;
+                return Ok(Some((a, b)));
+            }
             if other.iter().any(|a| !mine.contains(a)) {
                 let level = |w: &Self, fs: &[NodeId]| fs.iter().map(|f| w.level(*f)).max().unwrap_or(0);
                 if level(self, &with) <= level(self, &without) { with.extend(&scalars) } else { without.extend(&scalars) }
@@ -347,7 +354,9 @@ impl Writer<'_> {
         wide.iter().any(|axis| {
             let (with, without): (Vec<&NodeId>, Vec<&NodeId>) = factors.iter().partition(|f| self.graph.axes_of(**f).contains(axis));
             let has = |fs: &[&NodeId], a: AxisId| fs.iter().any(|f| self.graph.axes_of(**f).contains(&a));
-            has(&with, axes[0]) && has(&without, axes[0]) && wide.iter().any(|o| has(&without, *o) && !has(&with, *o))
+            // A vector has no wide axis of the result.
+            let vector = || wide.iter().all(|o| !has(&without, *o));
+            has(&with, axes[0]) && has(&without, axes[0]) && (vector() || wide.iter().any(|o| has(&without, *o) && !has(&with, *o)))
         })
     }
 
@@ -613,7 +622,8 @@ impl Writer<'_> {
                     let factor = self.expr(w)?;
                     a = self.k.op(ScalarOp::Mul, &[a, factor]);
                 }
-                if rows && wide && rest_dims.contains(&dim) {
+                let vector = p_dims == [dim];
+                if (rows || vector) && wide && rest_dims.contains(&dim) {
                     if a != p_expr {
                         let tile = self.hold("weighted", a)?;
                         a = self.k.add(Expr::Tile(tile));

@@ -11,6 +11,7 @@ use crate::passes::order::expand_order;
 use crate::passes::partition::{Partition, partition};
 use crate::passes::reads::push_reads;
 use crate::passes::rewrite::Work;
+use crate::passes::split::split;
 use crate::passes::steps::Steps;
 use crate::passes::stream::stream;
 use crate::passes::tile::{Extents, TileOptions, tile};
@@ -58,9 +59,11 @@ pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileE
     let (work, passes) = stream(work);
     let work = hoist_factors(work);
     let work = sink_scales(work);
+    // Long axes that too few blocks would walk.
+    let (work, spans) = split(work);
     let steps = Steps::new(&work.graph);
     let sizes = Sizes::new(&work.graph);
-    let mut partition = partition(&work, &steps, &sizes);
+    let mut partition = partition(&work, &steps, &sizes, &spans);
     partition.remarks.extend(passes);
     // Twins and order axes that passes added have no known extent of their own.
     let mut extents = options.extents.clone();

@@ -131,3 +131,55 @@ fn what_no_rescaling_reaches_says_so() {
     let (_, remarks) = passes(&program("let p = softmax[s](x)  o = sum[s] max(p - 0.05, 0) * v", "o: [b,t,e]"));
     assert!(remarks.iter().any(|r| r.contains("pass 2 over s, because")), "{remarks:?}");
 }
+
+/// One query against `s` keys: agrees with the interpreter; gives the number of kernels.
+fn decodes(body: &str, outs: &str, lengths: &[usize]) -> usize {
+    let source = format!("kernel x(q: [b,h,d], k: [b,h,s,d], v: [b,h,s,e], w: [b,s], n: int [b]) -> ({outs}) {{ {body} }}");
+    let graph = graph_of(&source).unwrap_or_else(|e| panic!("{e}\n{source}"));
+    for s in lengths.iter().copied() {
+        let (b, h, d, e) = (2, 3, 4, 3);
+        let given = BTreeMap::from([
+            ("q".to_string(), numbers(&[b, h, d], 1, 2.0)),
+            ("k".to_string(), numbers(&[b, h, s, d], 2, 1.0)),
+            ("v".to_string(), numbers(&[b, h, s, e], 3, 1.0)),
+            ("w".to_string(), numbers(&[b, s], 4, 1.0)),
+            ("n".to_string(), Array::int(&[b], vec![s as i64 / 3, 0])),
+        ]);
+        let meant = run(&graph, &given, &BTreeMap::new()).unwrap_or_else(|e| panic!("{source}: {e}"));
+        let got = run_cpu(&graph, &given, &BTreeMap::new()).unwrap_or_else(|e| panic!("{source}: {e}"));
+        for (out, value) in &meant {
+            let error = difference(value, &got[out]);
+            assert!(error < 2e-5, "{source}\ns = {s}: {out} differs by {error:e}");
+        }
+    }
+    let extents = graph.axes.iter().map(|a| ["d", "e"].contains(&a.name.as_str()).then_some(4)).collect();
+    let stages = lower_stages(&graph, &Options { extents, caps: Caps::cpu(), tile: TileOptions::default() }).unwrap_or_else(|e| panic!("{e}"));
+    stages.tiles.kernels.len()
+}
+
+/// Parts of the keys and their merge are two kernels; spans begin and end inside and at blocks.
+#[test]
+fn one_query_is_split_along_the_keys() {
+    let lengths = [1, 127, 1025, 2300];
+    let score = "let x = D^-0.5 * sum[d] q * k";
+    assert_eq!(decodes(&format!("{score}  o = sum[s] softmax[s](x) * v"), "o: [b,h,e]", &lengths), 2);
+    assert_eq!(decodes(&format!("{score} where s < n  o = sum[s] softmax[s](x) * v  lse = logsumexp[s](x)"), "o: [b,h,e], lse: [b,h]", &lengths), 2);
+    assert_eq!(decodes(&format!("{score} where s < n  let p = softmax[s](x)  o = -sum[s] p * log(p)"), "o: [b,h]", &lengths), 2);
+    assert_eq!(decodes(&format!("{score}  o = max[s] (x + w)  c = count[s] (x > 0)"), "o: [b,h], c: int [b,h]", &lengths), 3);
+    decodes(&format!("{score}  let p = softmax[s](x)  o = sum[s] max(p - 0.001, 0) * v"), "o: [b,h,e]", &lengths);
+    decodes(&format!("{score}  o = sum[s] softmax[s](x) * v  schedule {{ split s 5 }}"), "o: [b,h,e]", &lengths);
+}
+
+/// A hint splits what has queries too.
+#[test]
+fn a_hint_splits_any_streamed_axis() {
+    let source = program("o = sum[s] softmax[s](x) * v  schedule { split s 3 }", "o: [b,t,e]");
+    let graph = graph_of(&source).unwrap_or_else(|e| panic!("{e}"));
+    for s in [37, 150, 400] {
+        let given = inputs(s);
+        let given = graph.inputs.iter().map(|i| (i.name.clone(), given[&i.name].clone())).collect();
+        let meant = run(&graph, &given, &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"));
+        let got = run_cpu(&graph, &given, &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"));
+        assert!(difference(&meant["o"], &got["o"]) < 2e-5);
+    }
+}

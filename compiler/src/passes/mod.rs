@@ -9,6 +9,7 @@ pub mod order;
 pub mod partition;
 pub mod reads;
 pub mod rewrite;
+pub mod split;
 pub mod steps;
 pub mod stream;
 pub mod tile;

@@ -2,10 +2,13 @@
 //!
 //! A reduction stays inside the kernel of its reader when its result has all grid axes of that kernel, or lacks only feature axes
 //! (then those become inner axes: the classic row kernel), or when storing it would take memory that grows with the product of two
-//! long axes. Otherwise it is computed once and stored. Does not choose tile sizes (see `cost`) or loops (see `tile`).
+//! long axes, or when it is a result along rows of the very axis that the reader varies over, and the rows alone fill the device (then
+//! the reader passes over that axis a second time). Otherwise it is computed once and stored. Values that are stored anyway and are
+//! wanted at the same positions join the kernel of their reader. Does not choose tile sizes (see `cost`) or loops (see `tile`).
 
 use super::cost::Sizes;
 use super::rewrite::{Work, dependencies, live};
+use super::split::Spans;
 use super::steps::Steps;
 use crate::graph::{AxisId, AxisSet, Graph, NodeId, Op, ScanId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -29,14 +32,16 @@ pub struct Partition {
     pub parts: Vec<Part>,
     /// Nodes that live in buffers.
     pub stored: BTreeSet<NodeId>,
+    /// Axes that number spans of another: one a block.
+    pub spans: BTreeSet<AxisId>,
     pub remarks: Vec<String>,
 }
 
 /// See the module.
-pub fn partition(work: &Work, steps: &Steps, sizes: &Sizes) -> Partition {
+pub fn partition(work: &Work, steps: &Steps, sizes: &Sizes, spans: &Spans) -> Partition {
     let graph = &work.graph;
     let keep = live(graph);
-    let mut p = Partitioner { graph, steps, sizes, stored: BTreeSet::new(), in_step: HashMap::new(), todo: vec![], remarks: vec![] };
+    let mut p = Partitioner { graph, cuts: &work.cuts, spans: &spans.axes, steps, sizes, stored: BTreeSet::new(), in_step: HashMap::new(), todo: vec![], remarks: vec![] };
     for (s, step) in steps.step.iter().enumerate() {
         if steps.live[s] && steps.parent[s].is_none() {
             for id in step {
@@ -52,6 +57,10 @@ pub fn partition(work: &Work, steps: &Steps, sizes: &Sizes) -> Partition {
             p.store(*cut);
         }
     }
+    for part in &spans.parts {
+        p.store(*part);
+    }
+    p.remarks.extend(spans.remarks.iter().cloned());
     p.boundaries(&keep);
     // Every stored value gets a part; parts may ask for more stored values.
     let mut parts: BTreeMap<NodeId, Part> = BTreeMap::new();
@@ -80,15 +89,19 @@ pub fn partition(work: &Work, steps: &Steps, sizes: &Sizes) -> Partition {
         }
     }
     let scans: Vec<Part> = scan_parts.into_values().collect();
-    let merged: Vec<Part> = scans.iter().cloned().chain(merge(graph, parts.clone(), &p.stored)).collect();
+    let merged: Vec<Part> = scans.iter().cloned().chain(merge(graph, parts.clone(), &p.stored, &work.cuts)).collect();
     let single: Vec<Part> = scans.into_iter().chain(parts.into_values()).collect();
     // Merges are made pair by pair; should they close a circle, every root gets its own kernel.
     let parts = p.ordered(merged).or_else(|| p.ordered(single.clone())).unwrap_or(single);
-    Partition { parts, stored: p.stored, remarks: p.remarks }
+    Partition { parts, stored: p.stored, spans: spans.axes.clone(), remarks: p.remarks }
 }
 
 struct Partitioner<'a> {
     graph: &'a Graph,
+    /// Values read at other positions.
+    cuts: &'a BTreeSet<NodeId>,
+    /// Axes that number parts of another axis.
+    spans: &'a BTreeSet<AxisId>,
     steps: &'a Steps,
     sizes: &'a Sizes,
     stored: BTreeSet<NodeId>,
@@ -145,8 +158,13 @@ impl Partitioner<'_> {
         }
     }
 
-    fn is_leaf(&self, id: NodeId, root: NodeId) -> bool {
-        (id != root && self.stored.contains(&id)) || matches!(self.graph.op(id), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_))
+    fn is_leaf(&self, id: NodeId, root: NodeId, grid: &AxisSet) -> bool {
+        // What is stored at the positions of this kernel can be made by it.
+        let here = |id: NodeId| {
+            let axes = self.graph.axes_of(id);
+            !self.cuts.contains(&id) && self.owner(id).is_none() && grid.is_subset(axes) && axes.difference(grid).all(|a| self.sizes.is_feature(*a))
+        };
+        (id != root && self.stored.contains(&id) && !here(id)) || matches!(self.graph.op(id), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_))
     }
 
     /// The kernel that computes a value outside any scan.
@@ -166,15 +184,23 @@ impl Partitioner<'_> {
         let mut seen = HashSet::new();
         let mut stack = vec![root];
         while let Some(id) = stack.pop() {
-            if self.is_leaf(id, root) || !seen.insert(id) {
+            if self.is_leaf(id, root, &grid) || !seen.insert(id) {
                 continue;
             }
             if let Op::Reduce { .. } = self.graph.op(id) {
                 let lacks: AxisSet = grid.difference(self.graph.axes_of(id)).copied().collect();
                 if !lacks.is_empty() {
-                    let rows = lacks.iter().all(|a| self.sizes.is_feature(*a));
-                    if rows || self.sizes.long_axes(self.graph.axes_of(id)) >= 2 {
-                        grid.retain(|a| !lacks.contains(a));
+                    let rows = lacks.iter().all(|a| self.sizes.is_feature(*a) || self.spans.contains(a));
+                    let kept: AxisSet = grid.difference(&lacks).copied().collect();
+                    let again = self.sizes.long_axes(&kept) >= 1 && lacks.iter().all(|a| self.reduces(id, *a));
+                    if rows || again || self.sizes.long_axes(self.graph.axes_of(id)) >= 2 {
+                        if again && !rows {
+                            let names: Vec<&str> = lacks.iter().map(|a| self.graph.axis(*a).name.as_str()).collect();
+                            let name = self.graph.node(root).name.as_deref().unwrap_or("a value");
+                            self.remarks.push(format!("{name}: another pass over {}, because it needs results of the whole axis at each position", names.join(", ")));
+                        }
+                        // What lies in one span is computed by its block alone.
+                        grid.retain(|a| !lacks.contains(a) || self.spans.contains(a));
                     } else {
                         self.store(id);
                         continue;
@@ -185,6 +211,23 @@ impl Partitioner<'_> {
             stack.extend(self.graph.op(id).operands());
         }
         Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: None, inside }
+    }
+
+    /// Whether a value is the result of a reduction over the axis, on the way from memory.
+    fn reduces(&self, id: NodeId, axis: AxisId) -> bool {
+        let mut seen = HashSet::new();
+        let mut stack = vec![id];
+        while let Some(id) = stack.pop() {
+            if !seen.insert(id) || self.cuts.contains(&id) {
+                continue;
+            }
+            match self.graph.op(id) {
+                Op::Reduce { axes, .. } if axes.contains(&axis) => return true,
+                Op::Reduce { .. } | Op::Map { .. } | Op::Expand { .. } => stack.extend(self.graph.op(id).operands()),
+                _ => {}
+            }
+        }
+        false
     }
 
     /// The kernel that runs a scan, with all scans nested in it.
@@ -244,6 +287,8 @@ impl Partitioner<'_> {
         let mut out: Vec<AxisId> = best.into_iter().flatten().copied().filter(|a| grid.contains(a)).collect();
         let rest: Vec<AxisId> = grid.iter().copied().filter(|a| !out.contains(a)).collect();
         out.splice(0..0, rest);
+        // Neighbouring spans are neighbours in memory.
+        out.sort_by_key(|a| self.spans.contains(a));
         out
     }
 
@@ -284,8 +329,8 @@ impl Partitioner<'_> {
     }
 }
 
-/// Joins parts over the same grid that share a reduction and do not read one another.
-fn merge(graph: &Graph, parts: BTreeMap<NodeId, Part>, stored: &BTreeSet<NodeId>) -> Vec<Part> {
+/// Joins parts over the same grid that share a reduction and do not read one another at other positions.
+fn merge(graph: &Graph, parts: BTreeMap<NodeId, Part>, stored: &BTreeSet<NodeId>, cuts: &BTreeSet<NodeId>) -> Vec<Part> {
     let mut out: Vec<Part> = Vec::new();
     // Stored values that a root depends on, transitively.
     let reaches = |from: NodeId| {
@@ -307,10 +352,11 @@ fn merge(graph: &Graph, parts: BTreeMap<NodeId, Part>, stored: &BTreeSet<NodeId>
         let fits = out.iter().position(|o| {
             let same = o.grid.iter().collect::<BTreeSet<_>>() == part.grid.iter().collect::<BTreeSet<_>>();
             let shares = o.inside.iter().any(|r| part.inside.contains(r));
-            let apart = o.roots.iter().all(|r| !upstream[r].contains(&root) && !upstream[&root].contains(r));
+            let reads = |from: &NodeId, to: &NodeId| upstream[from].contains(to) && cuts.contains(to);
+            let apart = o.roots.iter().all(|r| !reads(r, &root) && !reads(&root, r));
             // Between them no third kernel may stand.
             let between = o.roots.iter().all(|r| {
-                let via = |from: &NodeId, to: &NodeId| upstream[from].iter().any(|m| upstream.get(m).is_some_and(|u| u.contains(to)));
+                let via = |from: &NodeId, to: &NodeId| upstream[from].iter().filter(|m| !o.roots.contains(m)).any(|m| upstream.get(m).is_some_and(|u| u.contains(to)));
                 !via(&root, r) && !via(r, &root)
             });
             same && shares && apart && between && o.scan.is_none()

@@ -18,7 +18,7 @@ use super::steps::Steps;
 use crate::graph::{AxisId, Extent, Graph, InputId, NodeId, Op, ScanId};
 use crate::kernel::Storage;
 use crate::kernel::plan::*;
-use crate::ops::DType;
+use crate::ops::{DType, ScalarOp};
 use crate::tiles::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -53,6 +53,7 @@ pub(crate) struct Writer<'a> {
     /// Output buffers of a node besides its home.
     outputs: &'a HashMap<NodeId, Vec<Home>>,
     part: &'a Part,
+    spans: &'a BTreeSet<AxisId>,
     k: TileKernel,
     scopes: Vec<Scope>,
     /// Scans whose step is being written.
@@ -131,6 +132,7 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
                 inputs: &inputs,
                 outputs: &outputs,
                 part,
+                spans: &partition.spans,
                 k: TileKernel::new(format!("{}_{i}", graph.name)),
                 scopes: vec![],
                 open: vec![],
@@ -251,7 +253,7 @@ impl Writer<'_> {
         for id in &part.inside {
             let Op::Reduce { body, .. } = self.graph.op(*id) else { continue };
             let factors: Vec<NodeId> = self.factors(*body).into_iter().filter(|f| !self.graph.axes_of(*f).is_empty()).collect();
-            for axis in &part.grid {
+            for axis in part.grid.iter().filter(|a| !self.spans.contains(a)) {
                 let has = factors.iter().filter(|f| self.graph.axes_of(**f).contains(axis)).count();
                 if has > 0 && has < factors.len() && !reuse.contains(axis) {
                     reuse.push(*axis);
@@ -261,13 +263,25 @@ impl Writer<'_> {
         reuse.sort_by_key(|a| (!self.sizes.is_long(*a), !self.sizes.is_feature(*a), part.grid.iter().position(|g| g == a)));
         if let Some(axis) = reuse.first() {
             blocks.insert(*axis, self.options.rows);
-            if let Some(second) = reuse.get(1).filter(|a| self.sizes.is_feature(**a)) {
+            if let Some(second) = reuse.iter().skip(1).find(|a| self.sizes.is_feature(**a) || self.are_rows_and_columns(*axis, **a)) {
                 blocks.insert(*second, self.options.keys);
             }
-        } else if let Some(axis) = part.grid.last().filter(|_| !self.is_vector_product()) {
+        } else if let Some(axis) = part.grid.iter().rev().find(|a| !self.spans.contains(a)).filter(|_| !self.is_vector_product()) {
             blocks.insert(*axis, if part.inside.is_empty() { self.options.flat } else { self.options.rows });
         }
         blocks
+    }
+
+    /// Whether some product has an operand with the first axis only and one with the second only.
+    fn are_rows_and_columns(&self, rows: AxisId, columns: AxisId) -> bool {
+        self.part.inside.iter().any(|id| {
+            let Op::Reduce { axes, body, .. } = self.graph.op(*id) else { return false };
+            let apart = |x: AxisId, y: AxisId| {
+                let only = |f: NodeId| self.graph.axes_of(f).contains(&x) && !self.graph.axes_of(f).contains(&y) && axes.iter().all(|a| self.graph.axes_of(f).contains(a));
+                self.factors(*body).into_iter().any(only)
+            };
+            apart(rows, columns) && apart(columns, rows)
+        })
     }
 
     /// Whether some reduction is a matrix times a vector at each position of the grid: both sides have the reduced axis, and one of
@@ -286,7 +300,7 @@ impl Writer<'_> {
     /// Factors of a product.
     pub(crate) fn factors(&self, id: NodeId) -> Vec<NodeId> {
         match self.graph.op(id) {
-            Op::Map { op: crate::ops::ScalarOp::Mul, args } if self.lookup(id).is_none() => args.iter().flat_map(|a| self.factors(*a)).collect(),
+            Op::Map { op: ScalarOp::Mul, args } if self.lookup(id).is_none() => args.iter().flat_map(|a| self.factors(*a)).collect(),
             _ => vec![id],
         }
     }
@@ -380,6 +394,7 @@ impl Writer<'_> {
     /// Stores a value at the current positions.
     pub(crate) fn store(&mut self, node: NodeId, home: &Home) -> Result<(), CompileError> {
         let expr = self.expr(node)?;
+        let expr = self.staged(expr)?;
         let mut index = Vec::new();
         let mut dims = Vec::new();
         for axis in &home.axes {
@@ -391,6 +406,28 @@ impl Writer<'_> {
         }
         self.push(Stmt::Store { buffer: home.buffer, index, dims, expr });
         Ok(())
+    }
+
+    /// Exponentials of a product's result are taken row by row before they are stored, as in a loop that carries sums.
+    fn staged(&mut self, expr: ExprId) -> Result<ExprId, CompileError> {
+        let Expr::Op { op, args } = self.k.expr(expr).clone() else { return Ok(expr) };
+        let args = args.into_iter().map(|a| self.staged(a)).collect::<Result<Vec<_>, _>>()?;
+        let again = self.k.op(op, &args);
+        if op != ScalarOp::ExpDiff || !matches!(self.k.expr(args[0]), Expr::Tile(t) if self.k.tile(*t).dims.len() == 2) {
+            return Ok(again);
+        }
+        let Expr::Tile(x) = *self.k.expr(args[0]) else { return Ok(again) };
+        if self.tile_dims(args[1]) != self.k.tile(x).dims[..1] {
+            return Ok(again);
+        }
+        let mut args = args;
+        if !matches!(self.k.expr(args[1]), Expr::Tile(_)) {
+            let shift = self.hold("shift", args[1])?;
+            args[1] = self.k.add(Expr::Tile(shift));
+        }
+        let weight = self.k.op(op, &args);
+        let tile = self.hold("e", weight)?;
+        Ok(self.k.add(Expr::Tile(tile)))
     }
 
     /// Opens plain loops over axes (the last one in blocks) whose body has no results.

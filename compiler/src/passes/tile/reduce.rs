@@ -665,7 +665,7 @@ impl Writer<'_> {
     }
 
     /// A tile of the current scope that holds an expression.
-    fn hold(&mut self, name: &str, expr: ExprId) -> Result<TileId, CompileError> {
+    pub(crate) fn hold(&mut self, name: &str, expr: ExprId) -> Result<TileId, CompileError> {
         let dims = self.tile_dims(expr);
         let out = self.k.add_tile(name, dims, DType::Real);
         self.push(Stmt::Map { out, expr });

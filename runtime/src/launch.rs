@@ -33,7 +33,7 @@ pub fn launch(plan: &Plan, code: &dyn Executable, bound: &Bound<'_>, mut outputs
     for buffer in &call.buffers {
         let in_place = match buffer.kind {
             BufferKind::Output(i) => outputs.get(i as usize).is_some_and(|o| o.storage() == buffer.storage),
-            BufferKind::Input(_) | BufferKind::Temp => true,
+            BufferKind::Input(_) | BufferKind::Temp | BufferKind::Block => true,
         };
         own.push(if in_place { None } else { Some(Tensor::zeros(buffer.storage, &buffer.dims)?) });
     }
@@ -42,7 +42,7 @@ pub fn launch(plan: &Plan, code: &dyn Executable, bound: &Bound<'_>, mut outputs
         let mut slots = Vec::with_capacity(call.buffers.len());
         for ((buffer, lent), own) in call.buffers.iter().zip(&lent).zip(&mut own) {
             slots.push(match (buffer.kind, lent, own) {
-                (BufferKind::Temp, _, _) => Slot::Temp,
+                (BufferKind::Temp | BufferKind::Block, _, _) => Slot::Temp,
                 (BufferKind::Input(_), Some(lent), _) => Slot::In(lent.bytes()),
                 (BufferKind::Output(_), _, Some(own)) => Slot::Out(own.view_mut().into_bytes()),
                 (BufferKind::Output(i), _, None) => match targets.get_mut(i as usize).and_then(Option::take) {
@@ -76,7 +76,7 @@ pub fn launch(plan: &Plan, code: &dyn Executable, bound: &Bound<'_>, mut outputs
 fn inputs<'a>(plan: &Plan, call: &Call, bound: &Bound<'a>) -> Result<Vec<Option<Lent<'a>>>, RuntimeError> {
     let of = |buffer: &BufferCall| match buffer.kind {
         BufferKind::Input(i) => input(plan, buffer, i as usize, bound).map(Some),
-        BufferKind::Output(_) | BufferKind::Temp => Ok(None),
+        BufferKind::Output(_) | BufferKind::Temp | BufferKind::Block => Ok(None),
     };
     call.buffers.iter().map(of).collect()
 }

@@ -143,7 +143,7 @@ pub fn verify(plan: &Plan, kernels: usize) -> Result<(), String> {
         let known = match buffer.kind {
             BufferKind::Input(i) => (i as usize) < plan.inputs.len(),
             BufferKind::Output(i) => (i as usize) < plan.outputs.len(),
-            BufferKind::Temp => true,
+            BufferKind::Temp | BufferKind::Block => true,
         };
         if !known {
             return Err(format!("buffer `{}` belongs to nothing", buffer.name));

@@ -298,7 +298,7 @@ pub fn resolve(plan: &Plan, bound: &Bound<'_>, available: Option<u64>) -> Result
         let bytes = elements * buffer.storage.bytes();
         let lent = match buffer.kind {
             BufferKind::Input(i) => bound.tensors.get(i as usize).is_some_and(|t| t.is_some_and(|t| t.storage() == buffer.storage)),
-            BufferKind::Output(_) | BufferKind::Temp => false,
+            BufferKind::Output(_) | BufferKind::Temp | BufferKind::Block => false,
         };
         need += if lent { 0 } else { bytes as u64 };
         if available.is_some_and(|a| need > a) {

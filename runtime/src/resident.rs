@@ -221,7 +221,7 @@ impl Kernel {
         let (mut made, mut bytes) = (vec![None; signature.outputs.len()], 0);
         for buffer in &call.buffers {
             memory.push(match buffer.kind {
-                BufferKind::Temp => None,
+                BufferKind::Temp | BufferKind::Block => None,
                 BufferKind::Input(i) => {
                     bytes += buffer.bytes as u64;
                     let name = plan.inputs.get(i as usize).map_or("", |p| p.name.as_str());

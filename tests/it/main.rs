@@ -6,5 +6,6 @@ mod golden;
 mod layers;
 mod meaning;
 mod random;
+mod selection;
 mod snapshots;
 mod streams;

@@ -139,6 +139,14 @@ fn launches(out: &mut String, plan: &Plan, names: &[String]) -> std::fmt::Result
         let dims: Vec<String> = temp.dims.iter().map(text).collect();
         writeln!(out, "  {}: [{}] {}", temp.name, dims.join(", "), attnc_runtime::tensor::storage_name(temp.storage))?;
     }
+    let rows: Vec<_> = plan.buffers.iter().filter(|b| b.kind == BufferKind::Block).collect();
+    if !rows.is_empty() {
+        writeln!(out, "\nrows that a block keeps to itself")?;
+    }
+    for row in rows {
+        let dims: Vec<String> = row.dims.iter().map(text).collect();
+        writeln!(out, "  {}: [{}] {}", row.name, dims.join(", "), attnc_runtime::tensor::storage_name(row.storage))?;
+    }
     if !plan.fixed.is_empty() {
         let fixed: Vec<String> = plan.fixed.iter().map(|(a, n)| format!("{} = {n}", plan.axes.get(*a as usize).map_or("?", |a| a.name.as_str()))).collect();
         writeln!(out, "\ncompiled for {}", fixed.join(", "))?;

@@ -58,6 +58,8 @@ pub enum BufferKind {
     Input(u32),
     Output(u32),
     Temp,
+    /// Rows that one block makes, orders and reads: nobody else sees them, so there is one copy for each block that runs at a time.
+    Block,
 }
 
 /// A dense row-major array between kernels or at the edge.

@@ -37,8 +37,16 @@ pub(crate) fn joint_rows(graph: &Graph) -> HashMap<NodeId, Vec<AxisId>> {
     out
 }
 
+/// The axes of the rows of a value that is ordered, or is the choice of some of a row.
+pub(crate) fn row_axes(graph: &Graph, id: NodeId) -> Option<Vec<AxisId>> {
+    if let Op::TopK { axes, .. } = graph.op(id) {
+        return Some(axes.clone());
+    }
+    graph.users(id).find_map(|user| rows(graph.op(user)).filter(|r| r.1.contains(&id)).map(|r| r.0.clone()))
+}
+
 /// The axes that an order operation orders, and the values that it reads along them.
-fn rows(op: &Op) -> Option<(&Vec<AxisId>, Vec<NodeId>)> {
+pub(crate) fn rows(op: &Op) -> Option<(&Vec<AxisId>, Vec<NodeId>)> {
     match op {
         Op::Rank { axes, key, mask } | Op::ArgSort { axes, key, mask, .. } | Op::TopK { axes, key, mask, .. } => Some((axes, [Some(*key), *mask].into_iter().flatten().collect())),
         Op::List { axes, set, .. } => Some((axes, vec![*set])),

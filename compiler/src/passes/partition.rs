@@ -24,6 +24,8 @@ pub struct Part {
     pub scan: Option<ScanId>,
     /// Reductions that it computes on the way.
     pub inside: BTreeSet<NodeId>,
+    /// Rows that its blocks keep to themselves, operands first.
+    pub rows: BTreeSet<NodeId>,
 }
 
 /// The kernels in order of launch.
@@ -39,9 +41,47 @@ pub struct Partition {
 
 /// See the module.
 pub fn partition(work: &Work, steps: &Steps, sizes: &Sizes, spans: &Spans) -> Partition {
+    let mut rows = block_rows(work, sizes);
+    // Rows that some kernel cannot make for itself are stored after all, and with that the others change.
+    loop {
+        match attempt(work, steps, sizes, spans, &rows) {
+            Ok(partition) => return partition,
+            Err(refused) => rows.retain(|id, _| !refused.contains(id)),
+        }
+    }
+}
+
+/// Values that order operations read as rows, and choices among them, which would take memory that grows with the product of two long
+/// axes: with the axes of their rows. Outputs are stored anyway; values that are read at other positions must be.
+fn block_rows(work: &Work, sizes: &Sizes) -> BTreeMap<NodeId, Vec<AxisId>> {
     let graph = &work.graph;
     let keep = live(graph);
-    let mut p = Partitioner { graph, cuts: &work.cuts, spans: &spans.axes, steps, sizes, stored: BTreeSet::new(), in_step: HashMap::new(), todo: vec![], remarks: vec![] };
+    let mut out: BTreeMap<NodeId, Vec<AxisId>> = BTreeMap::new();
+    let mut refused: BTreeSet<NodeId> = graph.outputs.iter().map(|o| o.node).collect();
+    for id in &keep {
+        if let Op::Read { value, .. } = graph.op(*id) {
+            refused.insert(*value);
+        }
+        let Some((axes, mut values)) = super::order::rows(graph.op(*id)) else { continue };
+        if matches!(graph.op(*id), Op::TopK { .. }) {
+            values.push(*id);
+        }
+        for value in values {
+            if out.get(&value).is_some_and(|a| a != axes) || !work.cuts.contains(&value) || sizes.long_axes(graph.axes_of(value)) < 2 {
+                refused.insert(value);
+            }
+            out.insert(value, axes.clone());
+        }
+    }
+    out.retain(|id, _| !refused.contains(id));
+    out
+}
+
+/// The partition with these rows kept by blocks, or those that cannot be.
+fn attempt(work: &Work, steps: &Steps, sizes: &Sizes, spans: &Spans, rows: &BTreeMap<NodeId, Vec<AxisId>>) -> Result<Partition, BTreeSet<NodeId>> {
+    let graph = &work.graph;
+    let keep = live(graph);
+    let mut p = Partitioner { graph, cuts: &work.cuts, spans: &spans.axes, steps, sizes, rows, refused: BTreeSet::new(), stored: BTreeSet::new(), in_step: HashMap::new(), todo: vec![], remarks: vec![] };
     for (s, step) in steps.step.iter().enumerate() {
         if steps.live[s] && steps.parent[s].is_none() {
             for id in step {
@@ -53,7 +93,7 @@ pub fn partition(work: &Work, steps: &Steps, sizes: &Sizes, spans: &Spans) -> Pa
         p.store(output.node);
     }
     for cut in &work.cuts {
-        if keep.contains(cut) && !p.in_step.contains_key(cut) {
+        if keep.contains(cut) && !p.in_step.contains_key(cut) && !rows.contains_key(cut) {
             p.store(*cut);
         }
     }
@@ -93,7 +133,10 @@ pub fn partition(work: &Work, steps: &Steps, sizes: &Sizes, spans: &Spans) -> Pa
     let single: Vec<Part> = scans.into_iter().chain(parts.into_values()).collect();
     // Merges are made pair by pair; should they close a circle, every root gets its own kernel.
     let parts = p.ordered(merged).or_else(|| p.ordered(single.clone())).unwrap_or(single);
-    Partition { parts, stored: p.stored, spans: spans.axes.clone(), remarks: p.remarks }
+    // What a scan makes, and what somebody has stored, no block makes again.
+    let stored: Vec<NodeId> = rows.keys().copied().filter(|id| p.owner(*id).is_some() || p.stored.contains(id)).collect();
+    p.refused.extend(stored);
+    if p.refused.is_empty() { Ok(Partition { parts, stored: p.stored, spans: spans.axes.clone(), remarks: p.remarks }) } else { Err(p.refused) }
 }
 
 struct Partitioner<'a> {
@@ -104,6 +147,9 @@ struct Partitioner<'a> {
     spans: &'a BTreeSet<AxisId>,
     steps: &'a Steps,
     sizes: &'a Sizes,
+    /// Values that blocks keep to themselves, with the axes of their rows; and those that turned out not to be.
+    rows: &'a BTreeMap<NodeId, Vec<AxisId>>,
+    refused: BTreeSet<NodeId>,
     stored: BTreeSet<NodeId>,
     /// The outermost scan in whose step a node is.
     in_step: HashMap<NodeId, ScanId>,
@@ -169,23 +215,26 @@ impl Partitioner<'_> {
 
     /// The kernel that computes a value outside any scan.
     fn part(&mut self, root: NodeId) -> Part {
-        if super::order::is_ordered(self.graph, root) {
-            // Its operands are cuts; one row a block.
-            let over = match self.graph.op(root) {
-                Op::Rank { axes, .. } | Op::TopK { axes, .. } => axes.clone(),
-                Op::ArgSort { to, .. } | Op::List { to, .. } => vec![*to],
-                _ => vec![],
-            };
-            let grid = self.graph.axes_of(root).iter().copied().filter(|a| !over.contains(a)).collect();
-            return Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: None, inside: BTreeSet::new() };
-        }
         let mut grid = self.graph.axes_of(root).clone();
+        // An order operation has its operands in rows: stored ones, or such as the block makes.
+        match self.graph.op(root) {
+            Op::Rank { axes, .. } | Op::TopK { axes, .. } => grid.retain(|a| !axes.contains(a)),
+            Op::ArgSort { to, .. } | Op::List { to, .. } => grid.retain(|a| a != to),
+            _ => {}
+        }
         let mut inside = BTreeSet::new();
+        let mut rows = BTreeSet::new();
         let mut seen = HashSet::new();
         let mut stack = vec![root];
         while let Some(id) = stack.pop() {
             if self.is_leaf(id, root, &grid) || !seen.insert(id) {
                 continue;
+            }
+            if let Some(over) = self.rows.get(&id) {
+                // One row for each position of the grid: axes of the row are not in the grid, features that the row lacks neither.
+                let axes = self.graph.axes_of(id);
+                grid.retain(|a| !over.contains(a) && (axes.contains(a) || !self.sizes.is_feature(*a)));
+                rows.insert(id);
             }
             if let Op::Reduce { .. } = self.graph.op(id) {
                 let lacks: AxisSet = grid.difference(self.graph.axes_of(id)).copied().collect();
@@ -210,7 +259,31 @@ impl Partitioner<'_> {
             }
             stack.extend(self.graph.op(id).operands());
         }
-        Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: None, inside }
+        for id in &rows {
+            let axes: AxisSet = self.graph.axes_of(*id).iter().copied().filter(|a| !self.rows[id].contains(a)).collect();
+            // A row that varies along an axis which this kernel loops over, or a dear one that many blocks would make again.
+            if !axes.is_subset(&grid) || (axes != grid && self.takes_loops(*id)) {
+                self.refused.insert(*id);
+            }
+        }
+        Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: None, inside, rows }
+    }
+
+    /// Whether computing the value from stored ones takes reductions or more.
+    fn takes_loops(&self, id: NodeId) -> bool {
+        let mut seen = HashSet::new();
+        let mut stack = vec![id];
+        while let Some(n) = stack.pop() {
+            if self.stored.contains(&n) || !seen.insert(n) {
+                continue;
+            }
+            match self.graph.op(n) {
+                Op::Reduce { .. } | Op::Final { .. } | Op::State { .. } | Op::History { .. } => return true,
+                op if super::order::rows(op).is_some() => return true,
+                op => stack.extend(op.operands()),
+            }
+        }
+        false
     }
 
     /// Whether a value is the result of a reduction over the axis, on the way from memory.
@@ -255,6 +328,9 @@ impl Partitioner<'_> {
         let mut stack = starts;
         while let Some(id) = stack.pop() {
             let mine = self.owner(id) == Some(scan);
+            if self.rows.contains_key(&id) {
+                self.refused.insert(id);
+            }
             if (!mine && self.stored.contains(&id)) || matches!(graph.op(id), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_)) || !seen.insert(id) {
                 continue;
             }
@@ -277,7 +353,7 @@ impl Partitioner<'_> {
             }
             stack.extend(graph.op(id).operands());
         }
-        Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: Some(scan), inside }
+        Part { grid: self.storage_order(root, &grid), roots: vec![root], scan: Some(scan), inside, rows: BTreeSet::new() }
     }
 
     /// Grid axes in the storage order of the output or input that has most of them, so that neighbours in memory run close together.
@@ -351,7 +427,7 @@ fn merge(graph: &Graph, parts: BTreeMap<NodeId, Part>, stored: &BTreeSet<NodeId>
     for (root, part) in parts {
         let fits = out.iter().position(|o| {
             let same = o.grid.iter().collect::<BTreeSet<_>>() == part.grid.iter().collect::<BTreeSet<_>>();
-            let shares = o.inside.iter().any(|r| part.inside.contains(r));
+            let shares = o.inside.iter().any(|r| part.inside.contains(r)) || o.rows.iter().any(|r| part.rows.contains(r));
             let reads = |from: &NodeId, to: &NodeId| upstream[from].contains(to) && cuts.contains(to);
             let apart = o.roots.iter().all(|r| !reads(r, &root) && !reads(&root, r));
             // Between them no third kernel may stand.
@@ -365,6 +441,7 @@ fn merge(graph: &Graph, parts: BTreeMap<NodeId, Part>, stored: &BTreeSet<NodeId>
             Some(i) => {
                 out[i].roots.push(root);
                 out[i].inside.extend(part.inside);
+                out[i].rows.extend(part.rows);
             }
             None => out.push(part),
         }

@@ -142,6 +142,8 @@ pub enum Stmt {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
     pub kind: OrderKind,
+    /// One row for each position of these.
+    pub dims: Vec<DimId>,
     /// Elements of the row, and slots or elements to choose; uniform Ints.
     pub n: ExprId,
     pub count: ExprId,

@@ -121,7 +121,7 @@ impl Printer<'_> {
                         format!("{name}[{}] by {}", index.join(", "), self.expr(r.step))
                     };
                     let mask = o.mask.as_ref().map_or(String::new(), |m| format!(" where {}", row(m)));
-                    let _ = writeln!(out, "{pad}order {} = {} {} of {} in {}{mask}", row(&o.out), o.kind.name(), self.expr(o.count), self.expr(o.n), row(&o.key));
+                    let _ = writeln!(out, "{pad}order[{}] {} = {} {} of {} in {}{mask}", o.dims.iter().map(|d| self.dim(*d)).collect::<Vec<_>>().join(","), row(&o.out), o.kind.name(), self.expr(o.count), self.expr(o.n), row(&o.key));
                 }
                 Stmt::Loop(l) => {
                     let carry: Vec<String> = l.carries.iter().map(|c| format!("{} = {}", self.tile(c.param), self.tile(c.init))).collect();

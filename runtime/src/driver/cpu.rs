@@ -7,9 +7,10 @@ use crate::plan::Call as PlanCall;
 use attnc_codegen::EmitError;
 use attnc_codegen::cpu::{CpuKernel, CpuModule, Entry, SCRATCH_ALIGN, compile_all, table};
 use attnc_compiler::kernel::Kernel;
+use attnc_compiler::kernel::plan::BufferKind;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -83,6 +84,8 @@ pub enum Memory<'a> {
     Write(&'a mut [u8]),
     /// Memory of the runtime.
     Owned(AlignedBytes),
+    /// Memory of the runtime, a copy for each thread, so many bytes apart.
+    Each(AlignedBytes, usize),
 }
 
 impl Memory<'_> {
@@ -92,6 +95,7 @@ impl Memory<'_> {
             Memory::Read(bytes) => bytes,
             Memory::Write(bytes) => bytes,
             Memory::Owned(bytes) => bytes.bytes(),
+            Memory::Each(bytes, step) => &bytes.bytes()[..*step],
         }
     }
 }
@@ -190,7 +194,7 @@ impl CpuDriver {
         let alone = blocks == 1 || (known > 0 && total < INLINE_NANOS);
         let Some(pool) = self.pool.as_ref().filter(|_| !alone) else {
             let start = Instant::now();
-            call.run(0, blocks);
+            call.run(0, blocks, 0);
             cost.store(per_block(start.elapsed().as_nanos() as u64, blocks), Ordering::Relaxed);
             return;
         };
@@ -199,14 +203,16 @@ impl CpuDriver {
         let grain = if known == 0 { fair } else { fair.min((GRAIN_NANOS / known) as i64) }.max(1);
         let next = AtomicI64::new(0);
         let spent = AtomicU64::new(0);
+        let threads = AtomicUsize::new(0);
         let work = || {
             let start = Instant::now();
+            let thread = threads.fetch_add(1, Ordering::Relaxed);
             loop {
                 let from = next.fetch_add(grain, Ordering::Relaxed);
                 if from >= blocks {
                     break;
                 }
-                call.run(from, blocks.min(from.saturating_add(grain)));
+                call.run(from, blocks.min(from.saturating_add(grain)), thread);
             }
             spent.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
         };
@@ -260,6 +266,14 @@ impl Executable for CpuProgram {
         }
         let mut memory = vec![];
         for (slot, buffer) in slots.iter_mut().zip(&call.buffers) {
+            if buffer.kind == BufferKind::Block {
+                let too_large = || RuntimeError::TooLarge { what: "rows of blocks".to_string(), bytes: None, available: None };
+                // Not 0, as below, and whole lines, so that threads do not share any.
+                let step = buffer.bytes.max(1).checked_next_multiple_of(SCRATCH_ALIGN).ok_or_else(too_large)?;
+                let all = step.checked_mul(self.driver.threads).ok_or_else(too_large)?;
+                memory.push(Memory::Each(self.temp(all)?, step));
+                continue;
+            }
             if buffer.bytes == 0 {
                 // A read that is out of range loads from index 0 of the axis and drops what it loaded, also when the axis is empty.
                 let padded = buffer.dims.iter().try_fold(buffer.storage.bytes(), |n, d| n.checked_mul((*d).max(1)));
@@ -288,7 +302,7 @@ impl Executable for CpuProgram {
         if let Ok(mut spare) = self.spare.lock() {
             spare.clear();
             spare.extend(memory.into_iter().filter_map(|m| match m {
-                Memory::Owned(bytes) => Some(bytes),
+                Memory::Owned(bytes) | Memory::Each(bytes, _) => Some(bytes),
                 Memory::Read(_) | Memory::Write(_) => None,
             }));
         }
@@ -303,8 +317,8 @@ impl CpuCode {
     }
 }
 
-/// Start addresses of the buffers in the order of the arguments.
-fn bind(entry: &CpuKernel, slots: &mut [Memory<'_>], which: &[u32]) -> Result<Vec<*mut u8>, LaunchError> {
+/// Start addresses of the buffers in the order of the arguments, with the distance to the copy of the next thread.
+fn bind(entry: &CpuKernel, slots: &mut [Memory<'_>], which: &[u32]) -> Result<Vec<(*mut u8, usize)>, LaunchError> {
     let kernel = || entry.name.clone();
     if which.len() != entry.buffers.len() {
         return Err(LaunchError::Count { kernel: kernel(), what: "buffers", want: entry.buffers.len(), found: which.len() });
@@ -323,12 +337,14 @@ fn bind(entry: &CpuKernel, slots: &mut [Memory<'_>], which: &[u32]) -> Result<Ve
             Memory::Read(bytes) => (bytes.as_ptr().cast_mut(), bytes.len()),
             Memory::Write(bytes) => (bytes.as_mut_ptr(), bytes.len()),
             Memory::Owned(bytes) => (bytes.bytes_mut().as_mut_ptr(), bytes.len),
+            Memory::Each(bytes, step) => (bytes.bytes_mut().as_mut_ptr(), *step),
         };
+        let step = if let Memory::Each(_, step) = memory { *step } else { 0 };
         let bytes = arg.storage.bytes();
         if len % bytes != 0 || (len > 0 && start.align_offset(bytes) != 0) {
             return Err(LaunchError::Misplaced { kernel: kernel(), buffer: buffer(), bytes });
         }
-        pointers.push(start);
+        pointers.push((start, step));
     }
     Ok(pointers)
 }
@@ -336,7 +352,8 @@ fn bind(entry: &CpuKernel, slots: &mut [Memory<'_>], which: &[u32]) -> Result<Ve
 /// A launch whose arguments fit its kernel.
 struct Call<'a> {
     entry: Entry,
-    pointers: Vec<*mut u8>,
+    /// Start of each buffer, and the distance to the copy of the next thread.
+    pointers: Vec<(*mut u8, usize)>,
     ints: &'a [i64],
     reals: &'a [f32],
     scratch_bytes: usize,
@@ -347,7 +364,9 @@ struct Call<'a> {
 unsafe impl Sync for Call<'_> {}
 
 impl Call<'_> {
-    fn run(&self, from: i64, to: i64) {
+    /// Runs blocks as the thread with this number, below the number of threads.
+    fn run(&self, from: i64, to: i64, thread: usize) {
+        let pointers: Vec<*mut u8> = self.pointers.iter().map(|(start, step)| start.wrapping_add(step * thread)).collect();
         SCRATCH.with_borrow_mut(|scratch| {
             let lines = self.scratch_bytes.div_ceil(SCRATCH_ALIGN);
             if scratch.len() < lines {
@@ -356,8 +375,9 @@ impl Call<'_> {
             for block in from..to {
                 // SAFETY: counts of pointers, Ints and Reals match the kernel (`launch`, `bind`), the pointers come from live borrows,
                 // written ones from exclusive ones without aliases, and the scratch has the size and alignment that the kernel asks.
+                // What each thread has a copy of has one for every number of a thread (`execute`), and no two threads have one number.
                 unsafe {
-                    (self.entry)(self.pointers.as_ptr(), self.ints.as_ptr(), self.reals.as_ptr(), scratch.as_mut_ptr().cast(), block, table())
+                    (self.entry)(pointers.as_ptr(), self.ints.as_ptr(), self.reals.as_ptr(), scratch.as_mut_ptr().cast(), block, table())
                 }
             }
         });

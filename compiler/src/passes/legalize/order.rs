@@ -10,19 +10,20 @@ impl Lower<'_> {
         if !self.caps.sort {
             return Err(self.bug("a target without a sort was given one"));
         }
-        let mut element = Element::default();
-        let (n, count) = (self.eval(o.n, &mut element)?, self.eval(o.count, &mut element)?);
-        let (key, key_step) = self.row(&o.key, &mut element)?;
-        let (out, out_step) = self.row(&o.out, &mut element)?;
-        let (mask, mask_step) = match &o.mask {
-            Some(row) => {
-                let (place, step) = self.row(row, &mut element)?;
-                (Some(place), step)
-            }
-            None => (None, self.b.int(0)),
-        };
-        self.b.tile(TileCall::Order { kind: o.kind, n, count, key, key_step, mask, mask_step, out, out_step });
-        Ok(())
+        self.elements(&o.dims, &[], &mut |l, element| {
+            let (n, count) = (l.eval(o.n, element)?, l.eval(o.count, element)?);
+            let (key, key_step) = l.row(&o.key, element)?;
+            let (out, out_step) = l.row(&o.out, element)?;
+            let (mask, mask_step) = match &o.mask {
+                Some(row) => {
+                    let (place, step) = l.row(row, element)?;
+                    (Some(place), step)
+                }
+                None => (None, l.b.int(0)),
+            };
+            l.b.tile(TileCall::Order { kind: o.kind, n, count, key, key_step, mask, mask_step, out, out_step });
+            Ok(())
+        })
     }
 
     /// Where a row starts, and its step.

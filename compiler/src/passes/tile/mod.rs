@@ -32,6 +32,8 @@ pub type Extents = Vec<Option<i64>>;
 pub(crate) struct Home {
     pub buffer: BufId,
     pub axes: Vec<AxisId>,
+    /// It belongs to a block: positions along grid axes count from the block's first.
+    pub block: bool,
 }
 
 pub(crate) struct Scope {
@@ -49,6 +51,8 @@ pub(crate) struct Writer<'a> {
     options: &'a TileOptions,
     extents: &'a Extents,
     homes: &'a HashMap<NodeId, Home>,
+    /// The row that is being made: it is computed, not read.
+    making: Option<NodeId>,
     inputs: &'a HashMap<InputId, Home>,
     /// Output buffers of a node besides its home.
     outputs: &'a HashMap<NodeId, Vec<Home>>,
@@ -80,7 +84,7 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
     let add = |plan: &mut Plan, name: String, kind, dtype, storage, axes: &[AxisId]| {
         let dims = axes.iter().map(|a| HostExpr::Extent(a.0)).collect();
         plan.buffers.push(BufferPlan { name, kind, dtype, storage, dims });
-        Home { buffer: BufId(plan.buffers.len() as u32 - 1), axes: axes.to_vec() }
+        Home { buffer: BufId(plan.buffers.len() as u32 - 1), axes: axes.to_vec(), block: false }
     };
     for (i, input) in graph.inputs.iter().enumerate().filter(|i| !i.1.axes.is_empty()) {
         let home = add(&mut plan, input.name.clone(), BufferKind::Input(i as u32), input.dtype, storage(input.dtype), &input.axes);
@@ -119,6 +123,17 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
     let mut kernels = Vec::new();
     let mut fixed = BTreeSet::new();
     for (i, part) in partition.parts.iter().enumerate() {
+        let mut homes = std::borrow::Cow::Borrowed(&homes);
+        let mut made = Vec::new();
+        for id in super::rewrite::order(graph, &part.rows.iter().copied().collect()).into_iter().filter(|id| part.rows.contains(id)) {
+            let Some(over) = super::order::row_axes(graph, id) else { continue };
+            let axes: Vec<AxisId> = part.grid.iter().copied().filter(|a| graph.axes_of(id).contains(a)).chain(over.iter().copied()).collect();
+            let name = graph.node(id).name.clone().unwrap_or_else(|| format!("t{}", id.index()));
+            let kind = if graph.dtype(id) == DType::Real { Storage::F32 } else { storage(graph.dtype(id)) };
+            let home = Home { block: true, ..add(&mut plan, name, BufferKind::Block, graph.dtype(id), kind, &axes) };
+            made.push((axes, over, home.buffer));
+            homes.to_mut().insert(id, home);
+        }
         let mut rows = options.rows;
         let kernel = loop {
             let trial = TileOptions { rows, ..options.clone() };
@@ -128,7 +143,8 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
                 sizes,
                 options: &trial,
                 extents,
-                homes: &homes,
+                homes: homes.as_ref(),
+                making: None,
                 inputs: &inputs,
                 outputs: &outputs,
                 part,
@@ -156,6 +172,11 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
             plan.remarks.extend(remarks);
             break kernel;
         };
+        for (axes, over, buffer) in &made {
+            // As many positions along each grid axis as a block has.
+            let batch = kernel.grid.iter().map(|d| kernel.dim(*d)).filter(|d| axes.contains(&d.axis)).map(|d| HostExpr::Int(i64::from(d.kind.capacity())));
+            plan.buffers[buffer.index()].dims = batch.chain(over.iter().map(|a| HostExpr::Extent(a.0))).collect();
+        }
         kernels.push(kernel);
     }
     plan.fixed = fixed.into_iter().filter_map(|a| extents.get(a.index()).copied().flatten().map(|e| (a.0, e))).collect();
@@ -238,7 +259,7 @@ impl Writer<'_> {
     fn grid_blocks(&self) -> BTreeMap<AxisId, u32> {
         let mut blocks = BTreeMap::new();
         let part = self.part;
-        if part.roots.iter().any(|r| super::order::is_ordered(self.graph, *r)) {
+        if part.rows.is_empty() && part.roots.iter().any(|r| super::order::is_ordered(self.graph, *r)) {
             return blocks;
         }
         if part.scan.is_some() {
@@ -324,7 +345,7 @@ impl Writer<'_> {
 
     /// Whether this kernel computes the node, though it lives in a buffer.
     pub(crate) fn is_mine(&self, id: NodeId) -> bool {
-        if self.part.roots.contains(&id) {
+        if self.part.roots.contains(&id) || self.making == Some(id) {
             return true;
         }
         match (self.part.scan, self.graph.op(id)) {
@@ -344,13 +365,13 @@ impl Writer<'_> {
 
     /// Computes and stores the roots.
     fn roots(&mut self) -> Result<(), CompileError> {
-        if let [root] = self.part.roots[..]
-            && super::order::is_ordered(self.graph, root)
-        {
-            return self.order(root);
-        }
+        self.rows()?;
         // Values of steps are stored by the scan that makes them.
         let (inner, outer): (Vec<NodeId>, Vec<NodeId>) = self.part.roots.clone().into_iter().partition(|r| self.closed_scan(*r).is_some());
+        let (ordered, outer): (Vec<NodeId>, Vec<NodeId>) = outer.into_iter().partition(|r| super::order::is_ordered(self.graph, *r));
+        for root in ordered {
+            self.order(root)?;
+        }
         let mut targets: Vec<(NodeId, Vec<AxisId>)> = Vec::new();
         for root in &outer {
             targets.push((*root, self.root_loops(*root)));
@@ -399,7 +420,7 @@ impl Writer<'_> {
         let mut dims = Vec::new();
         for axis in &home.axes {
             let dim = self.dim_of(*axis)?;
-            index.push(self.k.add(Expr::Pos(dim)));
+            index.push(self.at(home, dim));
             if self.k.dim(dim).kind.capacity() != 1 {
                 dims.push(dim);
             }
@@ -431,7 +452,7 @@ impl Writer<'_> {
     }
 
     /// Opens plain loops over axes (the last one in blocks) whose body has no results.
-    fn open_loops(&mut self, axes: &[AxisId]) -> Result<Vec<DimId>, CompileError> {
+    pub(crate) fn open_loops(&mut self, axes: &[AxisId]) -> Result<Vec<DimId>, CompileError> {
         let mut dims = Vec::new();
         for (i, axis) in axes.iter().enumerate() {
             let block = if i + 1 == axes.len() { self.options.keys } else { 1 };
@@ -442,7 +463,7 @@ impl Writer<'_> {
         Ok(dims)
     }
 
-    fn close_loops(&mut self, dims: Vec<DimId>) {
+    pub(crate) fn close_loops(&mut self, dims: Vec<DimId>) {
         for dim in dims.into_iter().rev() {
             let body = self.pop_scope();
             let lo = self.k.int(0);

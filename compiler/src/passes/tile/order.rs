@@ -1,6 +1,7 @@
 //! Order operations of targets that have a sort: one row of memory at a time, each in a block of its own.
 
 use super::{Home, Writer};
+use crate::passes::order::{is_ordered, row_axes};
 use crate::graph::{AxisId, NodeId, Op};
 use crate::kernel::plan::HostExpr;
 use crate::ops::{OrderKind, ScalarOp};
@@ -48,10 +49,42 @@ impl Writer<'_> {
                 None => None,
             };
             let out = self.row(&home, &over)?;
-            self.push(Stmt::Order(Box::new(Order { kind, n, count, key, mask, out })));
+            let places = self.k.grid.iter().copied().filter(|d| self.k.dim(*d).kind.capacity() != 1).collect();
+            self.push(Stmt::Order(Box::new(Order { kind, dims: places, n, count, key, mask, out })));
             self.close_loops(dims);
         }
         Ok(())
+    }
+
+    /// Makes the rows that this kernel keeps, operands first.
+    pub(super) fn rows(&mut self) -> Result<(), CompileError> {
+        let wanted = self.part.rows.iter().copied().collect();
+        for id in super::super::rewrite::order(self.graph, &wanted).into_iter().filter(|id| wanted.contains(id)) {
+            self.making = Some(id);
+            if is_ordered(self.graph, id) {
+                self.order(id)?;
+            } else {
+                let over = row_axes(self.graph, id).ok_or_else(|| self.bug("a row that nobody orders"))?;
+                let home = self.homes.get(&id).cloned().ok_or_else(|| self.bug("a row without a place"))?;
+                self.needs(&[(id, over.clone())])?;
+                let opened = self.open_loops(&over)?;
+                self.needs(&[(id, vec![])])?;
+                self.store(id, &home)?;
+                self.close_loops(opened);
+            }
+            self.making = None;
+        }
+        Ok(())
+    }
+
+    /// Position along a dimension in a buffer.
+    pub(super) fn at(&mut self, home: &Home, dim: DimId) -> ExprId {
+        let position = self.k.add(Expr::Pos(dim));
+        if !home.block || !self.k.grid.contains(&dim) {
+            return position;
+        }
+        let start = self.k.add(Expr::Start(dim));
+        self.k.op(ScalarOp::Sub, &[position, start])
     }
 
     /// The row of a buffer along axes that lie together, at the current position of the others.
@@ -62,7 +95,7 @@ impl Writer<'_> {
                 self.k.int(0)
             } else {
                 let dim = self.dim_of(*axis)?;
-                self.k.add(Expr::Pos(dim))
+                self.at(home, dim)
             });
         }
         let places: Vec<Option<usize>> = over.iter().map(|a| home.axes.iter().position(|h| h == a)).collect();

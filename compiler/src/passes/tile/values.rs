@@ -175,7 +175,7 @@ impl Writer<'_> {
         let mut index = Vec::new();
         for axis in &home.axes {
             let dim = self.dim_of(*axis)?;
-            index.push(self.k.add(Expr::Pos(dim)));
+            index.push(self.at(home, dim));
         }
         let guard = vec![false; index.len()];
         Ok(self.k.add(Expr::Load { buffer: home.buffer, index, guard }))
@@ -204,7 +204,7 @@ impl Writer<'_> {
                     }
                     None => {
                         let dim = self.dim_of(*axis)?;
-                        index.push(self.k.add(Expr::Pos(dim)));
+                        index.push(self.at(&home, dim));
                         guard.push(false);
                     }
                 }

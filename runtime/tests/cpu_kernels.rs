@@ -164,7 +164,7 @@ impl Generator {
                 let (a_m, a_k) = self.r.of(&[(four, one), (one, four), (zero, one)]);
                 let (b_k, b_n) = self.r.of(&[(four, one), (one, four), (one, zero)]);
                 let z = self.b.place(other, zero);
-                TileCall::Dot { m, n, k, a: x, a_m, a_k, b: z, b_k, b_n, c: y, c_m: four, c_n: one, accumulate: self.r.below(2) == 0 }
+                TileCall::Dot { m, n, k, a: x, a_m, a_k, b: z, b_k, b_n, c: y, c_m: four, c_n: one, accumulate: self.r.below(2) == 0, narrow: false }
             }
             1 => TileCall::MaxRows { rows: m, cols: n, x, x_row: four, out: y },
             2 => TileCall::SumRows { rows: m, cols: n, x, x_row: four, out: y },

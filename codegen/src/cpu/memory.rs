@@ -4,7 +4,7 @@ use super::ops::{from_bits, to_bits};
 use attnc_compiler::kernel::{Kernel, Storage};
 use attnc_compiler::ops::DType;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{FuncRef, InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_codegen::ir::{Endianness, FuncRef, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
 /// How an element of a local array lies in scratch.
@@ -177,4 +177,27 @@ fn narrow_bf16(b: &mut FunctionBuilder<'_>, x: Value) -> Value {
     let quiet = b.ins().bor_imm_s(high, 0x40);
     let nan = b.ins().fcmp(FloatCC::Unordered, x, x);
     b.ins().select(nan, quiet, rounded)
+}
+
+/// The same for f32x4: four bf16 in an i64.
+pub(super) fn narrow_bf16x4(b: &mut FunctionBuilder<'_>, x: Value) -> Value {
+    let four = |b: &mut FunctionBuilder<'_>, v: i64| {
+        let v = b.ins().iconst(types::I32, v);
+        b.ins().splat(types::I32X4, v)
+    };
+    let little = MemFlagsData::new().with_endianness(Endianness::Little);
+    let bits = b.ins().bitcast(types::I32X4, little, x);
+    let sixteen = b.ins().iconst(types::I32, 16);
+    let high = b.ins().ushr(bits, sixteen);
+    let (one, half, quiet) = (four(b, 1), four(b, 0x7fff), four(b, 0x40));
+    let odd = b.ins().band(high, one);
+    let rounded = b.ins().iadd(bits, half);
+    let rounded = b.ins().iadd(rounded, odd);
+    let rounded = b.ins().ushr(rounded, sixteen);
+    let quiet = b.ins().bor(high, quiet);
+    let nan = b.ins().fcmp(FloatCC::Unordered, x, x);
+    let halves = b.ins().bitselect(nan, quiet, rounded);
+    let packed = b.ins().unarrow(halves, halves);
+    let packed = b.ins().bitcast(types::I64X2, little, packed);
+    b.ins().extractlane(packed, 0)
 }

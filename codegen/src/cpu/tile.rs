@@ -1,7 +1,7 @@
 //! Tile calls: arguments in the order of the functions in [`Table`], which is called through its pointers.
 
 use super::micro::order::{Cell, Kind};
-use super::micro::{Binary, Table, Unary};
+use super::micro::{Binary, Half, Operands, Table, Unary};
 use attnc_compiler::kernel::{Base, Kernel, OrderKind, Place, Storage, TileCall, Value};
 use attnc_compiler::ops::{DType, ScalarOp};
 use std::mem::offset_of;
@@ -23,10 +23,16 @@ pub(super) enum Arg {
 pub(super) fn call(kernel: &Kernel, call: &TileCall) -> Option<(usize, Vec<Arg>)> {
     use Arg::{Const, Null, Place as At, Value as V};
     Some(match *call {
-        TileCall::Dot { m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate } => {
+        TileCall::Dot { m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate, narrow } => {
             let sizes = [V(m), V(n), V(k)];
             let places = [At(a), V(a_m), V(a_k), At(b), V(b_k), V(b_n), At(c), V(c_m), V(c_n), Const(i64::from(accumulate))];
-            (offset_of!(Table, dot), [&sizes[..], &places[..]].concat())
+            match (storage(kernel, a), storage(kernel, b)) {
+                (Storage::F32, Storage::F32) => (offset_of!(Table, dot), [&sizes[..], &places[..]].concat()),
+                (x, y) => {
+                    let operands = Operands { a: half(x)?, b: half(y)?, narrow };
+                    (offset_of!(Table, dot_mixed), [&[Const(operands.code())], &sizes[..], &places[..]].concat())
+                }
+            }
         }
         TileCall::ExpRows { rows, cols, x, x_row, shift, y, y_row, sums, scale } => {
             (offset_of!(Table, exp_rows), vec![V(rows), V(cols), At(x), V(x_row), At(shift), At(y), V(y_row), At(sums), V(scale)])
@@ -74,6 +80,23 @@ fn cell(kernel: &Kernel, place: Place) -> Option<Cell> {
         Storage::U8 => Cell::U8,
         Storage::F64 => return None,
     })
+}
+
+fn storage(kernel: &Kernel, place: Place) -> Storage {
+    match place.base {
+        Base::Buffer(id) => kernel.buffers[id.0 as usize].storage,
+        Base::Local(_) => Storage::F32,
+    }
+}
+
+/// `Some(None)` is f32.
+fn half(storage: Storage) -> Option<Option<Half>> {
+    match storage {
+        Storage::F32 => Some(None),
+        Storage::Bf16 => Some(Some(Half::Bf16)),
+        Storage::F16 => Some(Some(Half::F16)),
+        Storage::F64 | Storage::I64 | Storage::I32 | Storage::U8 => None,
+    }
 }
 
 fn unary(op: ScalarOp) -> Option<Unary> {

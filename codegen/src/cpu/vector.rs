@@ -8,7 +8,7 @@
 use super::lower::Lowering;
 use super::math;
 use super::memory;
-use super::micro::{Table, Unary};
+use super::micro::{Half, Table, Unary};
 use super::ops::{self, Operand};
 use crate::EmitError;
 use attnc_compiler::kernel::{self, Base, Carry, Inst, Stmt, Storage};
@@ -521,8 +521,7 @@ impl Lowering<'_> {
 
     /// A function of the table on four elements in a stack slot.
     fn through_table(&mut self, code: Unary, x: Value) -> Value {
-        let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 16, 4));
-        let address = self.b.ins().stack_addr(types::I64, slot, 0);
+        let address = self.slot();
         let plain = MemFlagsData::new().with_notrap();
         self.b.ins().store(plain, x, address, 0);
         let mut signature = self.signature();
@@ -530,6 +529,20 @@ impl Lowering<'_> {
         let (code, n) = (self.b.ins().iconst(types::I64, code.code()), self.b.ins().iconst(types::I64, WIDTH));
         self.call_table(offset_of!(Table, unary), signature, &[code, n, address, address]);
         self.b.ins().load(types::F32X4, plain, address, 0)
+    }
+
+    /// Address of room for four elements.
+    fn slot(&mut self) -> Value {
+        let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 16, 4));
+        self.b.ins().stack_addr(types::I64, slot, 0)
+    }
+
+    /// Four elements between f16 and f32 by a function of the table.
+    fn convert(&mut self, function: usize, from: Value, to: Value) {
+        let mut signature = self.signature();
+        signature.params.extend([types::I64; 7].map(AbiParam::new));
+        let [format, one, n, zero] = [Half::F16.code(), 1, WIDTH, 0].map(|x| self.b.ins().iconst(types::I64, x));
+        self.call_table(function, signature, &[format, one, n, from, zero, to, zero]);
     }
 
     fn wide_load(&mut self, base: Base, index: Lanes) -> Result<Lanes, EmitError> {
@@ -540,7 +553,7 @@ impl Lowering<'_> {
                 let (address, offset) = self.at(base, index);
                 Ok(Lanes::Uniform(memory::load(&mut self.b, flags, storage, dtype, address, offset)))
             }
-            Lanes::Affine(index, 1) if dtype == DType::Real && matches!(storage, Storage::F32 | Storage::Bf16) => {
+            Lanes::Affine(index, 1) if dtype == DType::Real && matches!(storage, Storage::F32 | Storage::Bf16 | Storage::F16) => {
                 let (address, offset) = self.at(base, index);
                 Ok(Lanes::Vector(match storage {
                     Storage::Bf16 => {
@@ -548,6 +561,12 @@ impl Lowering<'_> {
                         let sixteen = self.b.ins().iconst(types::I32, 16);
                         let bits = self.b.ins().ishl(halves, sixteen);
                         self.b.ins().bitcast(types::F32X4, self::flags(), bits)
+                    }
+                    Storage::F16 => {
+                        let at = self.b.ins().iadd_imm_s(address, i64::from(offset));
+                        let slot = self.slot();
+                        self.convert(offset_of!(Table, widen_rows), at, slot);
+                        self.b.ins().load(types::F32X4, MemFlagsData::new().with_notrap(), slot, 0)
                     }
                     _ => self.b.ins().load(types::F32X4, flags, address, offset),
                 }))
@@ -570,6 +589,20 @@ impl Lowering<'_> {
             let (address, offset) = self.at(base, index);
             let x = self.vector(value);
             self.b.ins().store(plain, x, address, offset);
+            return Ok(());
+        }
+        if let (Lanes::Affine(index, 1), Storage::Bf16 | Storage::F16, DType::Real) = (index, storage, dtype) {
+            let (address, offset) = self.at(base, index);
+            let x = self.vector(value);
+            if storage == Storage::Bf16 {
+                let halves = memory::narrow_bf16x4(&mut self.b, x);
+                self.b.ins().store(plain, halves, address, offset);
+                return Ok(());
+            }
+            let at = self.b.ins().iadd_imm_s(address, i64::from(offset));
+            let slot = self.slot();
+            self.b.ins().store(plain, x, slot, 0);
+            self.convert(offset_of!(Table, narrow_rows), slot, at);
             return Ok(());
         }
         let to_f16 = self.to_f16(storage)?;

@@ -384,7 +384,7 @@ impl Machine<'_> {
     fn tile(&mut self, call: &TileCall) -> Result<()> {
         use ScalarOp::{Add, ExpDiff, Max, Mul};
         match *call {
-            TileCall::Dot { m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate } => {
+            TileCall::Dot { m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate, narrow: _ } => {
                 let (m, n, k) = (self.int(m)?, self.int(n)?, self.int(k)?);
                 let [a_m, a_k, b_k, b_n, c_m, c_n] = [self.int(a_m)?, self.int(a_k)?, self.int(b_k)?, self.int(b_n)?, self.int(c_m)?, self.int(c_n)?];
                 for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {

@@ -84,7 +84,7 @@ pub enum Base {
     Local(LocalId),
 }
 
-/// A place in memory: the element `offset` of a buffer or local array. Tile calls need Real with storage F32.
+/// A place in memory: the element `offset` of a buffer or local array. Tile calls need Real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub base: Base,
@@ -133,11 +133,12 @@ pub enum Stmt {
 }
 
 /// A whole-tile operation that a capability row offers ("matrix instructions" of the CPU: the table of micro-kernels).
-/// All places hold f32; strides and counts are Int values in elements. Strides of contiguous axes are 1.
+/// Places hold f32 (operands of `Dot` also bf16 or f16); strides and counts are Int values in elements. Strides of contiguous axes are 1.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TileCall {
-    /// `c[i,j] = (accumulate ? c[i,j] : 0) + sum over l of a[i,l] * b[l,j]`, `i < m`, `j < n`, `l < k`; any strides.
-    Dot { m: Value, n: Value, k: Value, a: Place, a_m: Value, a_k: Value, b: Place, b_k: Value, b_n: Value, c: Place, c_m: Value, c_n: Value, accumulate: bool },
+    /// `c[i,j] = (accumulate ? c[i,j] : 0) + sum over l of a[i,l] * b[l,j]`, `i < m`, `j < n`, `l < k`; any strides, sums in f32.
+    /// With `narrow`, an f32 operand may be rounded to the 16-bit storage of the other one first, as matrix units take them.
+    Dot { m: Value, n: Value, k: Value, a: Place, a_m: Value, a_k: Value, b: Place, b_k: Value, b_n: Value, c: Place, c_m: Value, c_n: Value, accumulate: bool, narrow: bool },
     /// `y[r,j] = expdiff(scale * x[r,j], scale * safe(shift[r]))` (0 for x = -inf; safe(-inf) = 0), `sums[r] += sum of row r of y`.
     /// Rows have stride `x_row`, `y_row`; columns, `shift` and `sums` have stride 1. `scale` is a positive Real.
     ExpRows { rows: Value, cols: Value, x: Place, x_row: Value, shift: Place, y: Place, y_row: Value, sums: Place, scale: Value },

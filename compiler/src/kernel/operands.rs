@@ -110,7 +110,7 @@ impl TileCall {
     pub fn map_operands(mut self, mut f: impl FnMut(Value) -> Value) -> TileCall {
         let mut each = |values: &mut [&mut Value]| values.iter_mut().for_each(|v| **v = f(**v));
         match &mut self {
-            TileCall::Dot { m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate: _ } => {
+            TileCall::Dot { m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate: _, narrow: _ } => {
                 each(&mut [m, n, k, &mut a.offset, a_m, a_k, &mut b.offset, b_k, b_n, &mut c.offset, c_m, c_n]);
             }
             TileCall::ExpRows { rows, cols, x, x_row, shift, y, y_row, sums, scale } => {

@@ -141,7 +141,10 @@ impl Kernel {
                     TileCall::Unary { op, .. } => write!(f, " {}", op.name())?,
                     TileCall::Binary { op, a_step, b_step, .. } => write!(f, " {} steps {a_step} {b_step}", op.name())?,
                     TileCall::Order { kind, .. } => write!(f, " {}", kind.name())?,
-                    TileCall::Dot { accumulate, .. } => f.write_str(if accumulate { " accumulate" } else { "" })?,
+                    TileCall::Dot { accumulate, narrow, .. } => {
+                        f.write_str(if accumulate { " accumulate" } else { "" })?;
+                        f.write_str(if narrow { " narrow" } else { "" })?;
+                    }
                     TileCall::ExpRows { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } => {}
                 }
                 for (name, v) in call.ints().into_iter().chain(call.reals()) {

@@ -241,6 +241,7 @@ impl Verifier<'_> {
                 Base::Buffer(b) => self.kernel.buffers.get(b.0 as usize).map_or(Storage::F32, |b| b.storage),
                 Base::Local(_) => Storage::F32,
             };
+            let operand = matches!((call, name), (TileCall::Dot { .. }, "a" | "b")) && matches!(storage, Storage::Bf16 | Storage::F16);
             if let TileCall::Order { kind, .. } = call {
                 let result = if *kind == OrderKind::Largest { DType::Bool } else { DType::Int };
                 let sound = holds.is_none_or(|h| match name {
@@ -251,7 +252,7 @@ impl Verifier<'_> {
                 if !sound {
                     self.fault(format!("place `{name}` of `{at}` has the wrong type"));
                 }
-            } else if holds.is_some_and(|h| h.0 != DType::Real) || storage != Storage::F32 {
+            } else if holds.is_some_and(|h| h.0 != DType::Real) || (storage != Storage::F32 && !operand) {
                 self.fault(format!("place `{name}` of `{at}` does not hold f32"));
             }
         }

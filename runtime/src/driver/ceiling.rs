@@ -25,7 +25,7 @@ fn kernel() -> Kernel {
     });
     b.count(rounds, |b, _| {
         let (pa, pb, pc) = (b.place(x, zero), b.place(y, zero), b.place(z, zero));
-        b.tile(TileCall::Dot { m: n, n, k: n, a: pa, a_m: n, a_k: one, b: pb, b_k: n, b_n: one, c: pc, c_m: n, c_n: one, accumulate: false });
+        b.tile(TileCall::Dot { m: n, n, k: n, a: pa, a_m: n, a_k: one, b: pb, b_k: n, b_n: one, c: pc, c_m: n, c_n: one, accumulate: false, narrow: false });
     });
     let corner = b.load(z, zero);
     let block = b.block();

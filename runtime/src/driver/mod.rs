@@ -197,9 +197,8 @@ impl Device for Processor {
         Caps::cpu()
     }
 
-    fn tiles(&self, _real: Storage) -> TileOptions {
-        // Tile calls work on f32; 16-bit inputs are widened once on entry, which costs less than widening them in every tile.
-        TileOptions { real: Storage::F32, int: Storage::I64, ..TileOptions::default() }
+    fn tiles(&self, real: Storage) -> TileOptions {
+        TileOptions { real, int: Storage::I64, ..TileOptions::default() }
     }
 
     fn load(&self, program: &Program, _cache: Option<&Cache>) -> Result<Box<dyn Executable>, RuntimeError> {

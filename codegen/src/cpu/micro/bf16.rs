@@ -6,6 +6,7 @@
 //! The instruction takes subnormal inputs and results as 0.
 
 use super::avx512::Avx512;
+use super::convert::to_bf16;
 use super::dot::{Mat, Out, scatter};
 use super::pack::Buffer;
 use super::simd::Simd;
@@ -109,6 +110,42 @@ unsafe fn oriented(m: usize, n: usize, k: usize, a: In, b: In, c: Out, add: bool
         }
     }
     room.give_back();
+}
+
+/// An f32 matrix rounded into `to`, with the same unit stride where it has one; `to` has room for 31 elements more.
+#[inline(always)]
+pub(super) unsafe fn rounded(rows: usize, cols: usize, x: Mat<*const f32>, to: *mut u16) -> In {
+    if x.col != 1 && x.row == 1 {
+        return rounded_rows(cols, rows, x.t(), to).t();
+    }
+    if x.col == 1 || cols == 1 {
+        return rounded_rows(rows, cols, Mat { col: 1, ..x }, to);
+    }
+    for i in 0..rows {
+        for j in 0..cols {
+            *to.add(i * cols + j) = to_bf16(*x.at(i, j));
+        }
+    }
+    Mat { p: to.cast_const(), row: cols as isize, col: 1 }
+}
+
+#[inline(always)]
+unsafe fn rounded_rows(rows: usize, cols: usize, x: Mat<*const f32>, to: *mut u16) -> In {
+    for i in 0..rows {
+        let (from, to) = (x.at(i, 0), to.add(i * cols));
+        let mut j = 0;
+        while j + 32 <= cols {
+            let two = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(j + 16)), _mm512_loadu_ps(from.add(j)));
+            // SAFETY: both are 64 bytes without invalid bit patterns.
+            _mm512_storeu_si512(to.add(j).cast(), std::mem::transmute::<__m512bh, __m512i>(two));
+            j += 32;
+        }
+        while j < cols {
+            *to.add(j) = to_bf16(*from.add(j));
+            j += 1;
+        }
+    }
+    Mat { p: to.cast_const(), row: cols as isize, col: 1 }
 }
 
 /// Where the pairs of the left operand are: those of row `i` at `p + i / NR * group + i % NR * row`, `pair` apart (in u16).

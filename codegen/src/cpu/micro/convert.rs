@@ -1,5 +1,6 @@
 //! 16-bit floats to f32 and back, row by row; and the product of bf16 matrices for levels without an instruction for it.
 
+use super::DotFn;
 use super::dot::{self, Mat, Out};
 use super::pack::Buffer;
 use super::simd::Simd;
@@ -160,13 +161,36 @@ pub(super) unsafe fn narrow_rows<S: Simd>(
     }
 }
 
-/// Extent of the blocks that `dot_bf16` widens at a time.
+/// How the operands of a mixed product are stored; `None` is f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Operands {
+    pub a: Option<Half>,
+    pub b: Option<Half>,
+    /// An f32 operand may be rounded to the format of the other one.
+    pub narrow: bool,
+}
+
+impl Operands {
+    /// What generated code passes: two digits in base 4 (0 for f32), and 16 for `narrow`.
+    pub fn code(self) -> i64 {
+        let digit = |x: Option<Half>| x.map_or(0, |h| h.code() + 1);
+        digit(self.a) | digit(self.b) << 2 | i64::from(self.narrow) << 4
+    }
+
+    /// The operands with this code.
+    pub fn from_code(code: i64) -> Operands {
+        Operands { a: Half::from_code((code & 3) - 1), b: Half::from_code((code >> 2 & 3) - 1), narrow: code & 16 != 0 }
+    }
+}
+
+/// Extent of the blocks that are widened at a time.
 const BLOCK: usize = 128;
 
-/// `c[m, n] (+)= a[m, k] b[k, n]` by widening blocks of both to f32.
+/// `c[m, n] (+)= a[m, k] b[k, n]` by widening blocks of what is not f32; `dot` is the level's product.
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
-pub(super) unsafe fn dot_bf16<S: Simd>(m: usize, n: usize, k: usize, a: Mat<*const u16>, b: Mat<*const u16>, c: Out, add: bool) {
-    let mut room = Buffer::take(2 * BLOCK * BLOCK);
+pub(super) unsafe fn dot_mixed<S: Simd>(dot: DotFn, how: Operands, m: usize, n: usize, k: usize, a: Mat<*const u8>, b: Mat<*const u8>, c: Out, add: bool) {
+    let mut room = Buffer::take_other(2 * BLOCK * BLOCK);
     let wide_a = room.start();
     let wide_b = wide_a.add(BLOCK * BLOCK);
     let mut k0 = 0;
@@ -174,15 +198,14 @@ pub(super) unsafe fn dot_bf16<S: Simd>(m: usize, n: usize, k: usize, a: Mat<*con
         let kb = BLOCK.min(k - k0);
         for n0 in (0..n).step_by(BLOCK) {
             let nb = BLOCK.min(n - n0);
-            widen(kb, nb, Mat { p: b.at(k0, n0), ..b }, wide_b);
+            let right = block::<S>(how.b, kb, nb, b, (k0, n0), wide_b);
             for m0 in (0..m).step_by(BLOCK) {
                 let mb = BLOCK.min(m - m0);
-                widen(mb, kb, Mat { p: a.at(m0, k0), ..a }, wide_a);
-                let (left, right) = (
-                    Mat { p: wide_a.cast_const(), row: kb as isize, col: 1 },
-                    Mat { p: wide_b.cast_const(), row: nb as isize, col: 1 },
-                );
-                dot::dot::<S>(mb, nb, kb, left, right, Mat { p: c.at(m0, n0), ..c }, add || k0 > 0);
+                let left = block::<S>(how.a, mb, kb, a, (m0, k0), wide_a);
+                let add = i64::from(add || k0 > 0);
+                let (l, r, to) = (left, right, c.at(m0, n0));
+                let strides = [l.row, l.col, r.row, r.col, c.row, c.col].map(|s| s as i64);
+                dot(mb as i64, nb as i64, kb as i64, l.p, strides[0], strides[1], r.p, strides[2], strides[3], to, strides[4], strides[5], add);
             }
         }
         k0 += kb;
@@ -193,20 +216,27 @@ pub(super) unsafe fn dot_bf16<S: Simd>(m: usize, n: usize, k: usize, a: Mat<*con
     room.give_back();
 }
 
+/// A block of an operand as f32: where it is, or widened into `y` with the same unit stride where it has one.
 #[inline(always)]
-unsafe fn widen(rows: usize, cols: usize, x: Mat<*const u16>, y: *mut f32) {
+unsafe fn block<S: Simd>(format: Option<Half>, rows: usize, cols: usize, x: Mat<*const u8>, at: (usize, usize), y: *mut f32) -> dot::In {
+    let Some(format) = format else {
+        let x = Mat { p: x.p.cast::<f32>(), row: x.row, col: x.col };
+        return Mat { p: x.at(at.0, at.1), ..x };
+    };
+    let x = Mat { p: x.p.cast::<u16>(), row: x.row, col: x.col };
+    let x = Mat { p: x.at(at.0, at.1), ..x };
     if x.col == 1 {
-        for i in 0..rows {
-            let (from, to) = (x.at(i, 0), y.add(i * cols));
-            for j in 0..cols {
-                *to.add(j) = from_bf16(*from.add(j));
-            }
-        }
+        widen_rows::<S>(format.code(), rows, cols, x.p, x.row, y, cols as isize);
+    } else if x.row == 1 {
+        widen_rows::<S>(format.code(), cols, rows, x.p, x.col, y, rows as isize);
+        return Mat { p: y.cast_const(), row: 1, col: rows as isize };
     } else {
         for i in 0..rows {
             for j in 0..cols {
-                *y.add(i * cols + j) = from_bf16(*x.at(i, j));
+                let half = *x.at(i, j);
+                *y.add(i * cols + j) = if format == Half::Bf16 { from_bf16(half) } else { from_f16(half) };
             }
         }
     }
+    Mat { p: y.cast_const(), row: cols as isize, col: 1 }
 }

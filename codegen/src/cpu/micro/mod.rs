@@ -5,7 +5,7 @@
 //!
 //! Conventions of every function in [`Table`]: `extern "C"`; sizes, strides and codes are `i64`; strides count elements; data is
 //! `f32`, masks are `u8` (0 is false). A size of 0 or below does nothing. Results are the same on every run; levels may differ in
-//! the last bits of sums. Functions allocate at most 256 KiB per thread, once, for packed panels.
+//! the last bits of sums. Functions keep buffers for packed panels and converted operands per thread.
 //!
 //! Safety contract, the same for every function: each pointer is valid for all elements that its sizes and strides reach, written
 //! ranges overlap no read range (except where an in-place form is mentioned), and the CPU supports the level, which `table` checks.
@@ -35,7 +35,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
-pub use convert::Half;
+pub use convert::{Half, Operands};
 pub use lanes::{Binary, Compare, Unary};
 
 use dot::Mat;
@@ -78,6 +78,8 @@ impl Level {
 pub type DotFn = unsafe extern "C" fn(i64, i64, i64, *const f32, i64, i64, *const f32, i64, i64, *mut f32, i64, i64, i64);
 /// As [`DotFn`], with bf16 operands.
 pub type DotBf16Fn = unsafe extern "C" fn(i64, i64, i64, *const u16, i64, i64, *const u16, i64, i64, *mut f32, i64, i64, i64);
+/// As [`DotFn`], after a code from [`Operands`]; `a` and `b` point to what it says.
+pub type DotMixedFn = unsafe extern "C" fn(i64, i64, i64, i64, *const u8, i64, i64, *const u8, i64, i64, *mut f32, i64, i64, i64);
 /// `(format, rows, cols, x, x_stride, y, y_stride)`, `format` from [`Half`].
 pub type WidenRowsFn = unsafe extern "C" fn(i64, i64, i64, *const u16, i64, *mut f32, i64);
 /// `(format, rows, cols, x, x_stride, y, y_stride)`, `format` from [`Half`].
@@ -150,6 +152,8 @@ pub struct Table {
     /// As `dot` with `a` and `b` in bf16 and `c` in f32; sums are f32. With AVX512-BF16 twice as fast as `dot` (subnormal operands
     /// then count as 0), elsewhere somewhat slower.
     pub dot_bf16: DotBf16Fn,
+    /// As `dot` with operands in the formats that the code says, by `dot_bf16` where that is fast and by widening elsewhere.
+    pub dot_mixed: DotMixedFn,
     /// `y[r, :] = x[r, :]` from a 16-bit format to f32, exactly. An unknown format gives NaN.
     pub widen_rows: WidenRowsFn,
     /// `y[r, :] = x[r, :]` from f32 to a 16-bit format, to nearest even. An unknown format gives NaN.
@@ -261,10 +265,23 @@ macro_rules! level {
                 c: *mut f32, c_m: i64, c_n: i64,
                 accumulate: i64,
             ) {
+                let bf16 = Operands { a: Some(Half::Bf16), b: Some(Half::Bf16), narrow: false };
+                dot_mixed(bf16.code(), m, n, k, a.cast(), a_m, a_k, b.cast(), b_k, b_n, c, c_m, c_n, accumulate)
+            }
+            #[allow(clippy::too_many_arguments)]
+            $($feature)*
+            pub(super) unsafe extern "C" fn dot_mixed(
+                operands: i64,
+                m: i64, n: i64, k: i64,
+                a: *const u8, a_m: i64, a_k: i64,
+                b: *const u8, b_k: i64, b_n: i64,
+                c: *mut f32, c_m: i64, c_n: i64,
+                accumulate: i64,
+            ) {
                 let a = Mat { p: a, row: a_m as isize, col: a_k as isize };
                 let b = Mat { p: b, row: b_k as isize, col: b_n as isize };
                 let c = Mat { p: c, row: c_m as isize, col: c_n as isize };
-                convert::dot_bf16::<S>(size(m), size(n), size(k), a, b, c, accumulate != 0)
+                convert::dot_mixed::<S>(dot, Operands::from_code(operands), size(m), size(n), size(k), a, b, c, accumulate != 0)
             }
             $($feature)*
             unsafe extern "C" fn widen_rows(format: i64, rows: i64, cols: i64, x: *const u16, x_stride: i64, y: *mut f32, y_stride: i64) {
@@ -293,7 +310,7 @@ macro_rules! level {
             pub(super) const TABLE: Table = Table {
                 dot, exp_rows, max_rows, sum_rows, scale_rows, unary, binary, fma, compare, select, exp, exp2, log, tanh, sigmoid,
                 exp1, exp2_1, log1, log1p1, tanh1, sigmoid1, softplus1, erf1, sin1, cos1, pow1,
-                dot_bf16, widen_rows, narrow_rows, order: order::order, level: $level,
+                dot_bf16, dot_mixed, widen_rows, narrow_rows, order: order::order, level: $level,
             };
         }
     };
@@ -317,7 +334,7 @@ level!(avx2_table, avx2::Avx2, Level::Avx2, { #[target_feature(enable = "avx2,fm
 level!(avx512_table, avx512::Avx512, Level::Avx512, { #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")] });
 
 #[cfg(target_arch = "x86_64")]
-const AVX512_BF16: Table = Table { dot_bf16: dot_avx512_bf16, level: Level::Avx512Bf16, ..avx512_table::TABLE };
+const AVX512_BF16: Table = Table { dot_bf16: dot_avx512_bf16, dot_mixed: mixed_avx512_bf16, level: Level::Avx512Bf16, ..avx512_table::TABLE };
 
 #[allow(clippy::too_many_arguments)]
 #[cfg(target_arch = "x86_64")]
@@ -341,6 +358,52 @@ unsafe extern "C" fn dot_avx512_bf16(
     let b = Mat { p: b, row: b_k as isize, col: b_n as isize };
     let c = Mat { p: c, row: c_m as isize, col: c_n as isize };
     bf16::dot(size(m), size(n), size(k), a, b, c, accumulate != 0)
+}
+
+/// bf16 operands, and f32 ones that may be rounded, by `vdpbf16ps`.
+#[allow(clippy::too_many_arguments)]
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe extern "C" fn mixed_avx512_bf16(
+    operands: i64,
+    m: i64,
+    n: i64,
+    k: i64,
+    a: *const u8,
+    a_m: i64,
+    a_k: i64,
+    b: *const u8,
+    b_k: i64,
+    b_n: i64,
+    c: *mut f32,
+    c_m: i64,
+    c_n: i64,
+    accumulate: i64,
+) {
+    let how = Operands::from_code(operands);
+    let rounded = |x: Option<Half>| x == Some(Half::Bf16) || (x.is_none() && how.narrow);
+    if !(rounded(how.a) && rounded(how.b)) || (how.a.is_none() && how.b.is_none()) {
+        return avx512_table::dot_mixed(operands, m, n, k, a, a_m, a_k, b, b_k, b_n, c, c_m, c_n, accumulate);
+    }
+    let (m, n, k) = (size(m), size(n), size(k));
+    let c = Mat { p: c, row: c_m as isize, col: c_n as isize };
+    let (a_row, a_col, b_row, b_col) = (a_m as isize, a_k as isize, b_k as isize, b_n as isize);
+    if how.a.is_some() && how.b.is_some() {
+        let (a, b) = (Mat { p: a.cast(), row: a_row, col: a_col }, Mat { p: b.cast(), row: b_row, col: b_col });
+        return bf16::dot(m, n, k, a, b, c, accumulate != 0);
+    }
+    // One of them is f32: rounded into a buffer, in the orientation it has.
+    let (rows, cols) = if how.a.is_none() { (m, k) } else { (k, n) };
+    let mut room = pack::Buffer::take_other((rows * cols).div_ceil(2) + 16);
+    let to = room.start().cast::<u16>();
+    if how.a.is_none() {
+        let a = bf16::rounded(m, k, Mat { p: a.cast(), row: a_row, col: a_col }, to);
+        bf16::dot(m, n, k, a, Mat { p: b.cast(), row: b_row, col: b_col }, c, accumulate != 0);
+    } else {
+        let b = bf16::rounded(k, n, Mat { p: b.cast(), row: b_row, col: b_col }, to);
+        bf16::dot(m, n, k, Mat { p: a.cast(), row: a_row, col: a_col }, b, c, accumulate != 0);
+    }
+    room.give_back();
 }
 
 /// The table of `level`, or `None` when this CPU cannot run it.

@@ -10,24 +10,34 @@ use std::cell::RefCell;
 struct Line([f32; 16]);
 
 thread_local! {
-    static KEPT: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    /// One for panels, one for operands that are converted before they are packed.
+    static KEPT: [RefCell<Vec<Line>>; 2] = const { [RefCell::new(Vec::new()), RefCell::new(Vec::new())] };
 }
 
 /// Room for packed panels, aligned to 64 bytes, kept by the thread between calls. (A value rather than a function that takes a
 /// closure: the features of a CPU level do not reach into closures.)
-pub(super) struct Buffer(Vec<Line>);
+pub(super) struct Buffer(Vec<Line>, usize);
 
 impl Buffer {
     /// Room for `len` f32.
     pub(super) fn take(len: usize) -> Buffer {
+        Buffer::of(0, len)
+    }
+
+    /// The same, beside a buffer that is in use.
+    pub(super) fn take_other(len: usize) -> Buffer {
+        Buffer::of(1, len)
+    }
+
+    fn of(which: usize, len: usize) -> Buffer {
         let lines = len.div_ceil(16);
         // Out of reach while the thread ends, where a call may still come: then the room is allocated for this call.
-        let kept = KEPT.try_with(|kept| kept.try_borrow_mut().map(|mut kept| std::mem::take(&mut *kept)));
+        let kept = KEPT.try_with(|kept| kept[which].try_borrow_mut().map(|mut kept| std::mem::take(&mut *kept)));
         let mut lines_kept = kept.ok().and_then(Result::ok).unwrap_or_default();
         if lines_kept.len() < lines {
             lines_kept.resize(lines, Line([0.0; 16]));
         }
-        Buffer(lines_kept)
+        Buffer(lines_kept, which)
     }
 
     pub(super) fn start(&mut self) -> *mut f32 {
@@ -37,7 +47,7 @@ impl Buffer {
     /// Leaves the room for the next call.
     pub(super) fn give_back(self) {
         // An error means that the thread ends; the room is freed then.
-        let _ = KEPT.try_with(|kept| kept.try_borrow_mut().map(|mut kept| *kept = self.0));
+        let _ = KEPT.try_with(|kept| kept[self.1].try_borrow_mut().map(|mut kept| *kept = self.0));
     }
 }
 

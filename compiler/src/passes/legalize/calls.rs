@@ -16,6 +16,8 @@ struct Operand {
     strides: Vec<(DimId, Value)>,
     /// All elements are absent (zero) unless this holds.
     inside: Option<Value>,
+    /// Stored in 16 bits.
+    half: bool,
 }
 
 impl Operand {
@@ -287,6 +289,7 @@ impl Lower<'_> {
             None => {}
         }
         let accumulate = carried.is_some() || adds_up;
+        let narrow = (left.half && self.rounds(b)) || (right.half && self.rounds(a));
         let strides = self.strides(&out_dims);
         let mut loops: Vec<DimId> = out_dims.iter().copied().filter(|d| Some(*d) != m && *d != n).collect();
         loops.extend(outer);
@@ -330,6 +333,7 @@ impl Lower<'_> {
             c_m,
             c_n,
             accumulate,
+            narrow,
         });
         for open in opened.into_iter().rev() {
             self.b.end_for(open, &[]);
@@ -338,6 +342,13 @@ impl Lower<'_> {
             self.b.end_if(guard);
         }
         Ok(true)
+    }
+
+    /// Whether an operand that meets one of 16 bits may be rounded to 16 bits itself: tiles made anew from what is at hand, in a
+    /// program whose results are all rounded anyway. What a loop carries or a sum adds up keeps its precision, so that no rounding
+    /// enters a recurrence; so do programs with indices, which compare what they compute.
+    fn rounds(&self, expr: ExprId) -> bool {
+        self.coarse && matches!(self.k.expr(expr), Expr::Tile(t) if self.made.contains(t))
     }
 
     /// The expression as memory with strides: a tile, or a buffer whose index along each axis is a position plus something uniform.
@@ -349,11 +360,12 @@ impl Lower<'_> {
                 let strides = self.strides(&dims);
                 let strides = dims.iter().zip(strides).map(|(d, s)| (*d, self.b.int(s))).collect();
                 let place = self.tile_place(t);
-                Ok(Some(Operand { base: place.base, offset: place.offset, strides, inside: None }))
+                Ok(Some(Operand { base: place.base, offset: place.offset, strides, inside: None, half: false }))
             }
             Expr::Load { buffer, index, guard } => {
                 let plan = &self.plan.buffers[buffer.index()];
-                if plan.storage != Storage::F32 || plan.dtype != DType::Real {
+                let half = matches!(plan.storage, Storage::Bf16 | Storage::F16);
+                if plan.dtype != DType::Real || !(half || plan.storage == Storage::F32) {
                     return Ok(None);
                 }
                 let extents = plan.dims.clone();
@@ -397,7 +409,7 @@ impl Lower<'_> {
                     }
                 }
                 let offset = self.linear(buffer, &starts);
-                Ok(Some(Operand { base: Base::Buffer(self.buffers[&buffer]), offset, strides, inside }))
+                Ok(Some(Operand { base: Base::Buffer(self.buffers[&buffer]), offset, strides, inside, half }))
             }
             _ => Ok(None),
         }

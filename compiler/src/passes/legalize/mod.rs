@@ -11,7 +11,7 @@ use super::error::CompileError;
 use crate::kernel::builder::KernelBuilder;
 use crate::kernel::caps::Caps;
 use crate::kernel::plan::*;
-use crate::kernel::{BufferId, Kernel, LocalId, Value};
+use crate::kernel::{BufferId, Kernel, LocalId, Storage, Value};
 use crate::ops::{DType, ScalarOp};
 use crate::tiles::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -48,6 +48,11 @@ pub(crate) struct Lower<'a> {
     full: HashSet<DimId>,
     scratch: HashMap<(DType, usize), LocalId>,
     dims_cache: HashMap<ExprId, Vec<DimId>>,
+    /// Tiles that elementwise statements have made, without those that a loop hands to its next iteration.
+    made: HashSet<TileId>,
+    handed_on: HashSet<TileId>,
+    /// All results are stored in 16 bits and no indices are computed: operands of products may be rounded to them.
+    coarse: bool,
 }
 
 /// Lowers all kernels and fills the launches of the plan.
@@ -80,6 +85,9 @@ fn lower(k: &TileKernel, plan: &Plan, caps: &Caps, number: u32) -> Result<(Kerne
         full: HashSet::new(),
         scratch: HashMap::new(),
         dims_cache: HashMap::new(),
+        made: HashSet::new(),
+        handed_on: HashSet::new(),
+        coarse: false,
     };
     l.declare_buffers();
     l.place();
@@ -118,6 +126,11 @@ impl Lower<'_> {
         }
         let (mut written, mut ordered) = (HashSet::new(), Vec::new());
         stores(&self.k.body, &mut written, &mut ordered);
+        self.coarse = self.plan.buffers.iter().all(|b| match b.kind {
+            BufferKind::Input(_) => true,
+            BufferKind::Output(_) => matches!(b.storage, Storage::Bf16 | Storage::F16),
+            BufferKind::Temp => matches!(b.dtype, DType::Real | DType::Complex),
+        });
         let mut used: Vec<BufId> = self.k.exprs.iter().filter_map(|e| if let Expr::Load { buffer, .. } = e { Some(*buffer) } else { None }).collect();
         used.extend(&written);
         used.extend(ordered);

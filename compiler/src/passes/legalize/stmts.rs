@@ -72,6 +72,9 @@ impl Lower<'_> {
     }
 
     fn map(&mut self, out: TileId, expr: ExprId) -> Made {
+        if !self.handed_on.contains(&out) {
+            self.made.insert(out);
+        }
         // A copy of a tile onto itself.
         let mut source = expr;
         while let Expr::Masked { value, class: Some(c), .. } = self.k.expr(source) {
@@ -232,6 +235,7 @@ impl Lower<'_> {
     }
 
     fn block_loop(&mut self, l: &Loop) -> Made {
+        self.handed_on.extend(l.carries.iter().map(|c| c.next));
         for c in &l.carries {
             self.copy(c.init, c.param)?;
         }

@@ -90,11 +90,14 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
         let home = add(&mut plan, input.name.clone(), BufferKind::Input(i as u32), input.dtype, storage(input.dtype), &input.axes);
         inputs.insert(InputId(i as u32), home);
     }
+    let used: BTreeSet<NodeId> = super::rewrite::live(graph).into_iter().flat_map(|id| graph.op(id).operands()).collect();
     for (i, output) in graph.outputs.iter().enumerate() {
         let home = add(&mut plan, output.name.clone(), BufferKind::Output(i as u32), output.dtype, storage(output.dtype), &output.axes);
         let same = output.axes.iter().copied().collect::<BTreeSet<_>>() == *graph.axes_of(output.node);
         let computed = !matches!(graph.op(output.node), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_));
-        if same && computed && !homes.contains_key(&output.node) {
+        // What other nodes read is kept as wide as all values between kernels.
+        let rounded = output.dtype == DType::Real && !matches!(options.real, Storage::F32 | Storage::F64);
+        if same && computed && !homes.contains_key(&output.node) && !(rounded && used.contains(&output.node)) {
             homes.insert(output.node, home);
         } else {
             outputs.entry(output.node).or_default().push(home);

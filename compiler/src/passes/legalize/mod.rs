@@ -129,7 +129,7 @@ impl Lower<'_> {
         self.coarse = self.plan.buffers.iter().all(|b| match b.kind {
             BufferKind::Input(_) => true,
             BufferKind::Output(_) => matches!(b.storage, Storage::Bf16 | Storage::F16),
-            BufferKind::Temp => matches!(b.dtype, DType::Real | DType::Complex),
+            BufferKind::Temp | BufferKind::Block => matches!(b.dtype, DType::Real | DType::Complex),
         });
         let mut used: Vec<BufId> = self.k.exprs.iter().filter_map(|e| if let Expr::Load { buffer, .. } = e { Some(*buffer) } else { None }).collect();
         used.extend(&written);

@@ -1,5 +1,6 @@
 //! Integration tests: claims about programs, across the layers.
 
+mod blocks;
 mod devices;
 mod docs;
 mod golden;

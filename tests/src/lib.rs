@@ -1,5 +1,6 @@
 //! Tests across the crates of attnc: random programs, and the checks that compare targets with the interpreter.
 
+pub mod blocks;
 pub mod cpu;
 pub mod device;
 pub mod random;

@@ -24,6 +24,9 @@ pub(crate) struct Class {
 
 type Interval = (ExprId, ExprId);
 
+/// (true everywhere in the block, false everywhere in the block), uniform.
+pub(super) type Verdict = (ExprId, ExprId);
+
 impl Writer<'_> {
     /// Classifies the blocks of the loop over `dim` (whose scope is open): empty where no condition holds anywhere, full where all hold
     /// everywhere.
@@ -63,13 +66,11 @@ impl Writer<'_> {
         Ok(Class { lo: bounds.0, hi: bounds.1, empty, full, head })
     }
 
-    fn truth(&mut self, value: bool) -> ExprId {
+    pub(super) fn truth(&mut self, value: bool) -> ExprId {
         self.k.add(Expr::Const(crate::ops::Scalar::Bool(value)))
     }
 
-    /// (true everywhere in the block, false everywhere in the block), uniform.
-    fn decide(&mut self, id: NodeId) -> Result<(ExprId, ExprId), CompileError> {
-        let unknown = (self.truth(false), self.truth(false));
+    fn decide(&mut self, id: NodeId) -> Result<Verdict, CompileError> {
         if self.graph.axes_of(id).is_empty() && super::host(self.graph, id).is_some() {
             let expr = self.expr(id)?;
             let not = self.k.op(ScalarOp::Not, &[expr]);
@@ -78,6 +79,29 @@ impl Writer<'_> {
         let Op::Map { op, args } = self.graph.op(id).clone() else {
             return self.decide_by_reading(id);
         };
+        if matches!(op, ScalarOp::And | ScalarOp::Lt | ScalarOp::Le | ScalarOp::Eq) {
+            let mut conjuncts = Vec::new();
+            self.conjuncts(id, &mut conjuncts);
+            let (mut all, rest) = self.decide_forms(conjuncts)?;
+            for other in rest {
+                let own = if other == id { self.decide_one(op, &args)? } else { self.decide(other)? };
+                all = (self.k.op(ScalarOp::And, &[all.0, own.0]), self.k.op(ScalarOp::Or, &[all.1, own.1]));
+            }
+            return Ok(all);
+        }
+        self.decide_one(op, &args)
+    }
+
+    fn conjuncts(&self, id: NodeId, out: &mut Vec<NodeId>) {
+        match self.graph.op(id) {
+            Op::Map { op: ScalarOp::And, args } => args.iter().for_each(|a| self.conjuncts(*a, out)),
+            _ if out.contains(&id) => {}
+            _ => out.push(id),
+        }
+    }
+
+    fn decide_one(&mut self, op: ScalarOp, args: &[NodeId]) -> Result<Verdict, CompileError> {
+        let unknown = (self.truth(false), self.truth(false));
         Ok(match op {
             ScalarOp::And | ScalarOp::Or => {
                 let (a, b) = (self.decide(args[0])?, self.decide(args[1])?);
@@ -175,7 +199,7 @@ impl Writer<'_> {
     }
 
     /// Least and greatest value over the block, uniform; `None` when unknown.
-    fn interval(&mut self, id: NodeId) -> Result<Option<Interval>, CompileError> {
+    pub(super) fn interval(&mut self, id: NodeId) -> Result<Option<Interval>, CompileError> {
         if self.graph.dtype(id) != DType::Int {
             return Ok(None);
         }
@@ -223,6 +247,7 @@ impl Writer<'_> {
                 | ScalarOp::Sub
                 | ScalarOp::Mul
                 | ScalarOp::Neg
+                | ScalarOp::Abs
                 | ScalarOp::Min
                 | ScalarOp::Max
                 | ScalarOp::IntDiv
@@ -257,6 +282,12 @@ impl Writer<'_> {
             ScalarOp::Add => (self.k.op(op, &[a.0, b.0]), self.k.op(op, &[a.1, b.1])),
             ScalarOp::Sub => (self.k.op(op, &[a.0, b.1]), self.k.op(op, &[a.1, b.0])),
             ScalarOp::Neg => (self.k.op(op, &[a.1]), self.k.op(op, &[a.0])),
+            ScalarOp::Abs => {
+                let zero = self.k.int(0);
+                let (up, down) = (self.k.op(ScalarOp::Sub, &[zero, a.1]), self.k.op(ScalarOp::Sub, &[zero, a.0]));
+                let nearest = self.k.op(ScalarOp::Max, &[a.0, up]);
+                (self.k.op(ScalarOp::Max, &[nearest, zero]), self.k.op(ScalarOp::Max, &[a.1, down]))
+            }
             ScalarOp::Min | ScalarOp::Max => (self.k.op(op, &[a.0, b.0]), self.k.op(op, &[a.1, b.1])),
             ScalarOp::Mul => {
                 let ends = [(a.0, b.0), (a.0, b.1), (a.1, b.0), (a.1, b.1)].map(|(x, y)| self.k.op(op, &[x, y]));
@@ -306,6 +337,29 @@ impl Writer<'_> {
             ScalarOp::And => {
                 self.solve(args[0], axis, bounds)?;
                 self.solve(args[1], axis, bounds)
+            }
+            ScalarOp::Or => {
+                // The hull of what the arms leave; an arm that fails for all rows of the block leaves nothing.
+                let (far_low, far_high) = (self.k.int(0), self.k.int(1 << 30));
+                let mut hull: Option<(ExprId, ExprId)> = None;
+                for arm in args {
+                    let mut own = (None, None);
+                    self.solve(arm, axis, &mut own)?;
+                    let mut ends = (own.0.unwrap_or(far_low), own.1.unwrap_or(far_high));
+                    if !self.graph.axes_of(arm).contains(&axis) && self.level(arm) + 1 < self.scopes.len() {
+                        let (_, no) = self.decide(arm)?;
+                        ends = (self.k.op(ScalarOp::Select, &[no, far_high, ends.0]), self.k.op(ScalarOp::Select, &[no, far_low, ends.1]));
+                    }
+                    hull = Some(match hull {
+                        None => ends,
+                        Some(h) => (self.k.op(ScalarOp::Min, &[h.0, ends.0]), self.k.op(ScalarOp::Max, &[h.1, ends.1])),
+                    });
+                }
+                if let Some((lo, hi)) = hull {
+                    bounds.0 = Some(bounds.0.map_or(lo, |old| self.k.op(ScalarOp::Max, &[old, lo])));
+                    bounds.1 = Some(bounds.1.map_or(hi, |old| self.k.op(ScalarOp::Min, &[old, hi])));
+                }
+                Ok(())
             }
             ScalarOp::Lt | ScalarOp::Le | ScalarOp::Eq if self.graph.dtype(args[0]) == DType::Int => {
                 let has = [0, 1].map(|i| self.graph.axes_of(args[i]).contains(&axis));
@@ -364,6 +418,38 @@ impl Writer<'_> {
                     (_, false) => (most.map(|m| self.k.op(ScalarOp::Sub, &[lo, m])), least.map(|l| self.k.op(ScalarOp::Sub, &[hi, l]))),
                 };
                 self.narrow(inner, axis, l, m, bounds)?;
+            }
+            Op::Map { op: ScalarOp::Neg, args } => {
+                let zero = self.k.int(0);
+                let (l, m) = (most.map(|m| self.k.op(ScalarOp::Sub, &[zero, m])), least.map(|l| self.k.op(ScalarOp::Sub, &[zero, l])));
+                self.narrow(args[0], axis, l, m, bounds)?;
+            }
+            Op::Map { op: ScalarOp::Abs, args } => {
+                let zero = self.k.int(0);
+                let l = most.map(|m| self.k.op(ScalarOp::Sub, &[zero, m]));
+                self.narrow(args[0], axis, l, most, bounds)?;
+            }
+            // Only the side that the clamp leaves open says something.
+            Op::Map { op: ScalarOp::Max, args } => {
+                for arg in args.into_iter().filter(|a| self.graph.axes_of(*a).contains(&axis)) {
+                    self.narrow(arg, axis, None, most, bounds)?;
+                }
+            }
+            Op::Map { op: ScalarOp::Min, args } => {
+                for arg in args.into_iter().filter(|a| self.graph.axes_of(*a).contains(&axis)) {
+                    self.narrow(arg, axis, least, None, bounds)?;
+                }
+            }
+            Op::Map { op: ScalarOp::Mul, args } => {
+                for (inner, by) in [(args[0], args[1]), (args[1], args[0])] {
+                    if let Op::Const(crate::ops::Scalar::Int(c)) = self.graph.op(by) {
+                        if *c > 0 {
+                            let c = self.k.int(*c);
+                            let (l, m) = (least.map(|l| self.k.op(ScalarOp::CeilDiv, &[l, c])), most.map(|m| self.k.op(ScalarOp::IntDiv, &[m, c])));
+                            self.narrow(inner, axis, l, m, bounds)?;
+                        }
+                    }
+                }
             }
             Op::Map { op: ScalarOp::IntDiv, args } if self.graph.axes_of(args[1]).is_empty() && super::host(self.graph, args[1]).is_some() => {
                 let divisor = self.expr(args[1])?;

@@ -4,6 +4,7 @@
 //! does not vary inside a loop is placed in the scope outside it. Reductions over one axis that wait only for a running maximum of
 //! the same pass share a loop (`reduce`); scans carry their states (`scan`). Does not know memory or threads.
 
+mod forms;
 mod masks;
 mod order;
 mod reduce;

@@ -6,7 +6,7 @@ use crate::kernel::plan::Program;
 use crate::passes::algebra::{hoist_factors, sink_scales};
 use crate::passes::complex::split_complex;
 use crate::passes::cost::Sizes;
-use crate::passes::legalize::legalize;
+use crate::passes::legalize::{legalize, lower_warps};
 use crate::passes::order::expand_order;
 use crate::passes::partition::{Partition, partition};
 use crate::passes::reads::push_reads;
@@ -75,8 +75,44 @@ pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileE
             return Err(CompileError::Bug { pass: "tile", what: format!("{faults:?}\n{}", crate::tiles::text::kernel(kernel, &tiles.plan)) });
         }
     }
-    let program = legalize(tiles.clone(), &options.caps)?;
+    let program = with_roles(&tiles, options, |t| tile(&work, &steps, &sizes, &partition, &extents, t))?;
     Ok(Stages { graph: work.graph, partition, tiles, program })
+}
+
+/// Kernel IR of all kernels. Where the target has asynchronous matrix units, a kernel whose tiles fit them in some shape is lowered for them,
+/// from tiles of that shape; the others from the plain tiles.
+fn with_roles(plain: &TileProgram, options: &Options, retile: impl Fn(&TileOptions) -> Result<TileProgram, CompileError>) -> Result<Program, CompileError> {
+    let mut program = legalize(plain.clone(), &options.caps)?;
+    let Some(units) = &options.caps.matrix else { return Ok(program) };
+    let mut done = vec![false; plain.kernels.len()];
+    let mut why = vec![String::new(); plain.kernels.len()];
+    for (math, keys) in &units.shapes {
+        if done.iter().all(|d| *d) {
+            break;
+        }
+        let sizes = TileOptions { rows: math * crate::kernel::warp::GROUP_ROWS, keys: *keys, tile_limit: usize::MAX, ..options.tile.clone() };
+        // A shape that the tiles do not take is none; the plain tiles stand.
+        let Ok(shaped) = retile(&sizes) else { continue };
+        for (i, kernel) in shaped.kernels.iter().enumerate() {
+            if done[i] {
+                continue;
+            }
+            match lower_warps(kernel, &shaped.plan, &options.caps, units, *math, i as u32) {
+                Ok((kernel, launch)) => {
+                    program.plan.remarks.push(format!("kernel {i} runs on matrix units: {} rows, {keys} positions at a time", sizes.rows));
+                    program.kernels[i] = kernel;
+                    program.plan.launches[i] = launch;
+                    done[i] = true;
+                }
+                Err(e) if e.starts_with("bug") => return Err(CompileError::Bug { pass: "warps", what: e }),
+                Err(e) => why[i] = e,
+            }
+        }
+    }
+    for (i, why) in why.iter().enumerate().filter(|w| !done[w.0] && !w.1.is_empty()) {
+        program.plan.remarks.push(format!("kernel {i} runs on plain lanes: {why}"));
+    }
+    Ok(program)
 }
 
 /// Extents of axes that passes added: they equal the extent of their twin.

@@ -150,6 +150,7 @@ impl Lowering<'_> {
             // One lane sees its own stores.
             Stmt::Barrier => Ok(()),
             Stmt::Tile(call) => self.tile(call),
+            Stmt::Warp(op) => Err(self.bug(format!("an op of warp groups, `{}`", op.name()))),
         }
     }
 

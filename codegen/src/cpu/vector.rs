@@ -136,7 +136,7 @@ pub(super) fn qualify(
                 }
                 vectors += 1;
             }
-            Stmt::For { .. } | Stmt::If { .. } | Stmt::Barrier | Stmt::Tile(_) => return None,
+            Stmt::For { .. } | Stmt::If { .. } | Stmt::Barrier | Stmt::Tile(_) | Stmt::Warp(_) => return None,
         }
     }
     if stored.iter().any(|b| touched.get(b).is_some_and(|t| t.len() > 1)) || vectors <= singles {
@@ -171,7 +171,7 @@ fn identity(op: ScalarOp) -> f32 {
 fn product(body: &[Stmt], v: kernel::Value) -> Option<[kernel::Value; 2]> {
     body.iter().find_map(|s| match s {
         Stmt::Let(made, Inst::Op { op: ScalarOp::Mul, args }) if *made == v => args.as_slice().try_into().ok(),
-        Stmt::Let(..) | Stmt::Store { .. } | Stmt::For { .. } | Stmt::If { .. } | Stmt::Barrier | Stmt::Tile(_) => None,
+        Stmt::Let(..) | Stmt::Store { .. } | Stmt::For { .. } | Stmt::If { .. } | Stmt::Barrier | Stmt::Tile(_) | Stmt::Warp(_) => None,
     })
 }
 
@@ -222,7 +222,7 @@ impl Lowering<'_> {
                     values.insert(*v, lanes);
                 }
                 Stmt::Store { base, index, value } => self.wide_store(*base, *index, *value, &values)?,
-                Stmt::For { .. } | Stmt::If { .. } | Stmt::Barrier | Stmt::Tile(_) => return Err(self.bug("control flow in a vector loop")),
+                Stmt::For { .. } | Stmt::If { .. } | Stmt::Barrier | Stmt::Tile(_) | Stmt::Warp(_) => return Err(self.bug("control flow in a vector loop")),
             }
         }
         let following = self.b.ins().iadd_imm_s(index, WIDTH);

@@ -20,13 +20,18 @@ pub(super) fn unsupported(kernel: &Kernel, what: impl Into<String>) -> EmitError
     EmitError::Unsupported { backend: BACKEND, kernel: kernel.name.clone(), what: what.into() }
 }
 
+/// Architectures with asynchronous matrix products and tensor copies.
+fn has_roles(arch: &str) -> bool {
+    super::caps_for(arch).matrix.is_some()
+}
+
 fn machine(arch: &str) -> Result<TargetMachine, EmitError> {
     static INIT: Once = Once::new();
     INIT.call_once(|| Target::initialize_nvptx(&InitializationConfig::default()));
     let triple = TargetTriple::create("nvptx64-nvidia-cuda");
     let target = Target::from_triple(&triple).map_err(|e| fail("", e.to_string()))?;
     target
-        .create_target_machine(&triple, arch, "+ptx80", OptimizationLevel::Default, RelocMode::Default, CodeModel::Default)
+        .create_target_machine(&triple, arch, if has_roles(arch) { "+ptx86" } else { "+ptx80" }, OptimizationLevel::Default, RelocMode::Default, CodeModel::Default)
         .ok_or_else(|| fail("", format!("LLVM does not know the architecture `{arch}`")))
 }
 
@@ -37,7 +42,8 @@ fn machine(arch: &str) -> Result<TargetMachine, EmitError> {
 pub fn compile(kernels: &[Kernel], arch: &str) -> Result<PtxModule, EmitError> {
     let context = Context::create();
     let (module, machine, compiled) = build(&context, kernels, arch)?;
-    module.run_passes("default<O2>", &machine, PassBuilderOptions::create()).map_err(|e| fail("", e.to_string()))?;
+    let passes = if kernels.iter().any(|k| k.warps.is_some()) { "default<O3>" } else { "default<O2>" };
+    module.run_passes(passes, &machine, PassBuilderOptions::create()).map_err(|e| fail("", e.to_string()))?;
     let buffer = machine.write_to_memory_buffer(&module, FileType::Assembly).map_err(|e| fail("", e.to_string()))?;
     let bytes = buffer.as_slice();
     let text = String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes)).into_owned();
@@ -84,6 +90,7 @@ fn build<'c>(context: &'c Context, kernels: &[Kernel], arch: &str) -> Result<Bui
             lanes: kernel.lanes,
             shared_bytes,
             workspace_words: bytes(Space::Workspace) / 4,
+            roles: super::PtxRoles::of(kernel),
         });
     }
     module.verify().map_err(|e| fail("", e.to_string()))?;

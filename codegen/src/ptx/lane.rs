@@ -22,6 +22,8 @@ pub(super) struct Writer<'c, 'm> {
     pub int: IntType<'c>,
     pub truth: IntType<'c>,
     pub real: FloatType<'c>,
+    /// Functions of reals by the device's approximations, in kernels whose operands have 16 bits.
+    pub fast: bool,
     /// The first thing that LLVM refused.
     pub fault: Option<String>,
 }
@@ -35,6 +37,7 @@ impl<'c, 'm> Writer<'c, 'm> {
             int: context.i32_type(),
             truth: context.bool_type(),
             real: context.f32_type(),
+            fast: false,
             fault: None,
         }
     }
@@ -89,6 +92,55 @@ impl<'c, 'm> Writer<'c, 'm> {
         let args: Vec<BasicMetadataValueEnum<'c>> = args.iter().map(|a| (*a).into()).collect();
         let over = [self.real.into()];
         self.intrinsic(name, &over, &args).unwrap_or(self.real.get_undef().into())
+    }
+
+    /// Functions in one or two instructions: relative errors near 2^-22 (`tanh` 2^-11), subnormal numbers count as zero.
+    fn approximation(&mut self, op: ScalarOp, args: &[Value<'c>]) -> Option<Value<'c>> {
+        let log2e = std::f32::consts::LOG2_E;
+        match (op, args) {
+            (ScalarOp::Exp, [a]) => {
+                let scale = self.real(log2e);
+                let x = self.binary(Binary::FMul, *a, scale);
+                Some(self.real_call("llvm.nvvm.ex2.approx.ftz", &[x]))
+            }
+            (ScalarOp::ExpDiff, [a, b]) => {
+                // Minus infinity counts as a very small number, so that the difference of two of them gives zero; and only `b` is changed, which is
+                // mostly the same for a whole row.
+                let (least, scale, back) = (self.real(-1.0e38), self.real(log2e), self.real(-log2e));
+                let b = self.real_call("llvm.maximum", &[*b, least]);
+                let shift = self.binary(Binary::FMul, b, back);
+                let x = self.fma(*a, scale, shift);
+                Some(self.real_call("llvm.nvvm.ex2.approx.ftz", &[x]))
+            }
+            (ScalarOp::Log, [a]) => {
+                let scale = self.real(std::f32::consts::LN_2);
+                let x = self.plain_call("llvm.nvvm.lg2.approx.ftz.f", &[*a]);
+                Some(self.binary(Binary::FMul, x, scale))
+            }
+            (ScalarOp::Ratio, [a, b]) => {
+                let zero = self.real(0.0);
+                let inverse = self.plain_call("llvm.nvvm.rcp.approx.ftz.f", &[*b]);
+                let none = self.binary(Binary::FEq, *b, zero);
+                let inverse = self.select(none, zero, inverse);
+                let x = self.binary(Binary::FMul, *a, inverse);
+                // 0 times infinity would not be 0.
+                Some(self.select(none, zero, x))
+            }
+            (ScalarOp::Tanh, [a]) => Some(self.plain_call("llvm.nvvm.tanh.approx.f", &[*a])),
+            (ScalarOp::Sigmoid, [a]) => {
+                let (scale, one) = (self.real(-log2e), self.real(1.0));
+                let x = self.binary(Binary::FMul, *a, scale);
+                let x = self.real_call("llvm.nvvm.ex2.approx.ftz", &[x]);
+                let x = self.binary(Binary::FAdd, x, one);
+                Some(self.plain_call("llvm.nvvm.rcp.approx.ftz.f", &[x]))
+            }
+            _ => None,
+        }
+    }
+
+    fn plain_call(&mut self, name: &str, args: &[Value<'c>]) -> Value<'c> {
+        let args: Vec<BasicMetadataValueEnum<'c>> = args.iter().map(|a| (*a).into()).collect();
+        self.intrinsic(name, &[], &args).unwrap_or(self.real.get_undef().into())
     }
 
     fn compare_ints(&mut self, p: IntPredicate, a: Value<'c>, b: Value<'c>) -> Value<'c> {
@@ -216,6 +268,7 @@ impl<'c> Lane for Writer<'c, '_> {
         match (op, ty) {
             (ScalarOp::Min, DType::Real) => Some(self.real_call("llvm.minimum", args)),
             (ScalarOp::Max, DType::Real) => Some(self.real_call("llvm.maximum", args)),
+            (_, DType::Real) if self.fast => self.approximation(op, args),
             (_, _) => None,
         }
     }

@@ -3,6 +3,7 @@
 use super::address;
 use super::emit::{fail, unsupported};
 use super::lane::{Value as Llvm, Writer};
+use super::warp::State;
 use crate::EmitError;
 use crate::expand::{self, Binary, Lane, narrow};
 use attnc_compiler::kernel::{Base, Inst, Kernel, Space, Stmt, Storage, Value};
@@ -21,20 +22,21 @@ const PTX_KERNEL: u32 = 71;
 const GLOBAL: u16 = 1;
 const SHARED: u16 = 3;
 
-struct Lower<'c, 'm, 'k> {
-    kernel: &'k Kernel,
-    w: Writer<'c, 'm>,
+pub(super) struct Lower<'c, 'm, 'k> {
+    pub(super) kernel: &'k Kernel,
+    pub(super) w: Writer<'c, 'm>,
     function: FunctionValue<'c>,
     /// Writes stack slots into the first block.
-    slots: Builder<'c>,
-    buffers: Vec<PointerValue<'c>>,
+    pub(super) slots: Builder<'c>,
+    pub(super) buffers: Vec<PointerValue<'c>>,
     /// Start of a shared array, or of this block's part of an array in the workspace.
     locals: Vec<PointerValue<'c>>,
-    block: Llvm<'c>,
-    lane: Llvm<'c>,
+    pub(super) block: Llvm<'c>,
+    pub(super) lane: Llvm<'c>,
     ints: Vec<Llvm<'c>>,
     reals: Vec<Llvm<'c>>,
     values: Vec<Option<Llvm<'c>>>,
+    pub(super) roles: Option<State<'c>>,
 }
 
 /// Adds a verified kernel to the module. Errors: [`EmitError::Unsupported`], [`EmitError::Backend`].
@@ -45,9 +47,25 @@ pub(super) fn lower<'c>(context: &'c Context, module: &Module<'c>, kernel: &Kern
     let mut params: Vec<BasicMetadataTypeEnum<'c>> = vec![global.into(); kernel.buffers.len() + 1];
     params.extend(vec![BasicMetadataTypeEnum::from(w.int); kernel.ints.len() + 1]);
     params.extend(vec![BasicMetadataTypeEnum::from(w.real); kernel.reals.len()]);
+    let maps = kernel.warps.as_ref().map_or(0, |w| w.maps.len());
+    let first_map = params.len() as u32;
+    params.extend(vec![BasicMetadataTypeEnum::from(context.ptr_type(AddressSpace::default())); maps]);
     let function = module.add_function(entry, context.void_type().fn_type(&params, false), None);
     function.set_call_conventions(PTX_KERNEL);
     function.add_attribute(AttributeLoc::Function, context.create_string_attribute("nvvm.maxntid", &kernel.lanes.to_string()));
+    if kernel.warps.is_some() {
+        w.fast = true;
+        for (name, value) in [("nvvm.minctasm", "1"), ("denormal-fp-math-f32", "preserve-sign")] {
+            function.add_attribute(AttributeLoc::Function, context.create_string_attribute(name, value));
+        }
+        let map = context.i8_type().array_type(128);
+        for i in first_map..first_map + maps as u32 {
+            let at = AttributeLoc::Param(i);
+            function.add_attribute(at, context.create_type_attribute(Attribute::get_named_enum_kind_id("byval"), map.into()));
+            function.add_attribute(at, context.create_enum_attribute(Attribute::get_named_enum_kind_id("align"), 64));
+            function.add_attribute(at, context.create_string_attribute("nvvm.grid_constant", ""));
+        }
+    }
     for name in ["convergent", "nounwind"] {
         function.add_attribute(AttributeLoc::Function, context.create_enum_attribute(Attribute::get_named_enum_kind_id(name), 0));
     }
@@ -67,7 +85,8 @@ pub(super) fn lower<'c>(context: &'c Context, module: &Module<'c>, kernel: &Kern
     let workspace = pointers.pop().ok_or_else(|| broken(&"parameters"))?;
     let first = given.next().ok_or_else(|| broken(&"parameters"))?;
     let ints: Vec<Llvm<'c>> = given.by_ref().take(kernel.ints.len()).collect();
-    let reals: Vec<Llvm<'c>> = given.collect();
+    let reals: Vec<Llvm<'c>> = given.by_ref().take(kernel.reals.len()).collect();
+    let maps: Vec<PointerValue<'c>> = given.filter_map(|p| if let Llvm::PointerValue(p) = p { Some(p) } else { None }).collect();
     let place = w.intrinsic("llvm.nvvm.read.ptx.sreg.ctaid.x", &[], &[]).ok_or_else(|| broken(&"block index"))?;
     let lane = w.intrinsic("llvm.nvvm.read.ptx.sreg.tid.x", &[], &[]).ok_or_else(|| broken(&"lane index"))?;
     let block = w.binary(Binary::IAdd, first, place);
@@ -104,7 +123,10 @@ pub(super) fn lower<'c>(context: &'c Context, module: &Module<'c>, kernel: &Kern
         });
     }
     let values = vec![None; kernel.types.len()];
-    let mut lower = Lower { kernel, w, function, slots, buffers: pointers, locals, block, lane, ints, reals, values };
+    let mut lower = Lower { kernel, w, function, slots, buffers: pointers, locals, block, lane, ints, reals, values, roles: None };
+    if kernel.warps.is_some() {
+        lower.open_roles(maps)?;
+    }
     lower.stmts(&kernel.body)?;
     lower.w.builder.build_return(None).map_err(|e| broken(&e))?;
     lower.slots.build_unconditional_branch(start).map_err(|e| broken(&e))?;
@@ -115,16 +137,16 @@ pub(super) fn lower<'c>(context: &'c Context, module: &Module<'c>, kernel: &Kern
 }
 
 impl<'c> Lower<'c, '_, '_> {
-    fn broken(&self, e: impl std::fmt::Display) -> EmitError {
+    pub(super) fn broken(&self, e: impl std::fmt::Display) -> EmitError {
         fail(&self.kernel.name, e)
     }
 
-    fn get(&self, v: Value) -> Result<Llvm<'c>, EmitError> {
+    pub(super) fn get(&self, v: Value) -> Result<Llvm<'c>, EmitError> {
         let found = self.values.get(v.0 as usize).copied().flatten();
         found.ok_or_else(|| EmitError::Invalid { kernel: self.kernel.name.clone(), faults: vec![format!("{v} is not defined")] })
     }
 
-    fn set(&mut self, v: Value, value: Llvm<'c>) {
+    pub(super) fn set(&mut self, v: Value, value: Llvm<'c>) {
         if let Some(slot) = self.values.get_mut(v.0 as usize) {
             *slot = Some(value);
         }
@@ -139,30 +161,30 @@ impl<'c> Lower<'c, '_, '_> {
     }
 
     /// A stack slot that holds `init`.
-    fn slot(&mut self, ty: BasicTypeEnum<'c>, init: Llvm<'c>) -> Result<PointerValue<'c>, EmitError> {
+    pub(super) fn slot(&mut self, ty: BasicTypeEnum<'c>, init: Llvm<'c>) -> Result<PointerValue<'c>, EmitError> {
         let slot = self.slots.build_alloca(ty, "").map_err(|e| self.broken(e))?;
         self.w.builder.build_store(slot, init).map_err(|e| self.broken(e))?;
         Ok(slot)
     }
 
-    fn load(&self, ty: BasicTypeEnum<'c>, pointer: PointerValue<'c>) -> Result<Llvm<'c>, EmitError> {
+    pub(super) fn load(&self, ty: BasicTypeEnum<'c>, pointer: PointerValue<'c>) -> Result<Llvm<'c>, EmitError> {
         self.w.builder.build_load(ty, pointer, "").map_err(|e| self.broken(e))
     }
 
-    fn fresh(&self, name: &str) -> BasicBlock<'c> {
+    pub(super) fn fresh(&self, name: &str) -> BasicBlock<'c> {
         self.w.context.append_basic_block(self.function, name)
     }
 
-    fn go(&self, to: BasicBlock<'c>) -> Result<(), EmitError> {
+    pub(super) fn go(&self, to: BasicBlock<'c>) -> Result<(), EmitError> {
         self.w.builder.build_unconditional_branch(to).map(|_| ()).map_err(|e| self.broken(e))
     }
 
-    fn branch(&mut self, condition: Llvm<'c>, then: BasicBlock<'c>, other: BasicBlock<'c>) -> Result<(), EmitError> {
+    pub(super) fn branch(&mut self, condition: Llvm<'c>, then: BasicBlock<'c>, other: BasicBlock<'c>) -> Result<(), EmitError> {
         let condition = self.w.i(condition);
         self.w.builder.build_conditional_branch(condition, then, other).map(|_| ()).map_err(|e| self.broken(e))
     }
 
-    fn stmts(&mut self, body: &[Stmt]) -> Result<(), EmitError> {
+    pub(super) fn stmts(&mut self, body: &[Stmt]) -> Result<(), EmitError> {
         for stmt in body {
             match stmt {
                 Stmt::Let(v, inst) => {
@@ -223,6 +245,7 @@ impl<'c> Lower<'c, '_, '_> {
                     let which = self.w.int.const_zero();
                     self.w.intrinsic("llvm.nvvm.barrier.cta.sync.aligned.all", &[], &[which.into()]);
                 }
+                Stmt::Warp(op) => self.warp_op(op)?,
                 Stmt::Tile(call) => return Err(unsupported(self.kernel, format!("it has a tile call `{}`", call.name()))),
             }
         }
@@ -346,7 +369,7 @@ impl<'c> Lower<'c, '_, '_> {
         })
     }
 
-    fn store(&mut self, base: Base, index: Llvm<'c>, value: Llvm<'c>) -> Result<(), EmitError> {
+    pub(super) fn store(&mut self, base: Base, index: Llvm<'c>, value: Llvm<'c>) -> Result<(), EmitError> {
         let (start, ty, storage) = self.array(base)?;
         let (real, int) = (self.w.real, self.w.int);
         let broken = |e: inkwell::builder::BuilderError| fail(&self.kernel.name, e);

@@ -211,7 +211,7 @@ fn argument(writer: &mut Writer, arguments: naga::Handle<GlobalVariable>, i: usi
 /// Whether lanes meet somewhere in these statements.
 fn meets(body: &[Stmt]) -> bool {
     body.iter().any(|stmt| match stmt {
-        Stmt::Barrier | Stmt::Tile(_) => true,
+        Stmt::Barrier | Stmt::Tile(_) | Stmt::Warp(_) => true,
         Stmt::For { body, .. } => meets(body),
         Stmt::If { then, other, .. } => meets(then) || meets(other),
         Stmt::Let(..) | Stmt::Store { .. } => false,
@@ -288,6 +288,7 @@ impl Lower<'_> {
                     let storage = if self.is_storage_shared { Barrier::STORAGE } else { Barrier::empty() };
                     self.writer.push(Statement::ControlBarrier(Barrier::WORK_GROUP | storage));
                 }
+                Stmt::Warp(op) => return Err(unsupported(self.kernel, format!("it has an op of warp groups, `{}`", op.name()))),
                 Stmt::Tile(call) => return Err(unsupported(self.kernel, format!("it has a tile call `{}`", call.name()))),
             }
         }

@@ -3,6 +3,8 @@
 //! Between barriers each lane runs alone, one lane after another, so a kernel that relies on lanes running together gives wrong
 //! results here. Reading an element that nobody stored is an error.
 
+mod warp;
+
 use crate::kernel::*;
 use crate::ops::{Scalar, ScalarOp};
 
@@ -47,7 +49,7 @@ pub fn eval(kernel: &Kernel, buffers: &mut [Cells], ints: &[i64], reals: &[f64],
     if buffers.len() != kernel.buffers.len() || ints.len() != kernel.ints.len() || reals.len() != kernel.reals.len() {
         return Err(fail("wrong number of arguments".to_string()));
     }
-    let mut machine = Machine { kernel, buffers, ints, reals, precision, order, block: 0, lane: 0, locals: vec![], values: vec![] };
+    let mut machine = Machine { kernel, buffers, ints, reals, precision, order, block: 0, lane: 0, locals: vec![], values: vec![], roles: warp::Roles::new(blocks) };
     for block in 0..blocks {
         machine.block = block;
         machine.locals = kernel.locals.iter().map(|l| vec![None; l.len]).collect();
@@ -69,6 +71,7 @@ struct Machine<'a> {
     locals: Vec<Cells>,
     /// By lane, by value.
     values: Vec<Vec<Option<Scalar>>>,
+    roles: warp::Roles,
 }
 
 type Result<T, E = EvalError> = std::result::Result<T, E>;
@@ -76,7 +79,7 @@ type Result<T, E = EvalError> = std::result::Result<T, E>;
 /// Whether lanes must meet inside this statement.
 fn meets(stmt: &Stmt) -> bool {
     match stmt {
-        Stmt::Barrier | Stmt::Tile(_) => true,
+        Stmt::Barrier | Stmt::Tile(_) | Stmt::Warp(_) => true,
         Stmt::For { body, .. } => body.iter().any(meets),
         Stmt::If { then, other, .. } => then.iter().chain(other).any(meets),
         Stmt::Let(..) | Stmt::Store { .. } => false,
@@ -215,6 +218,10 @@ impl Machine<'_> {
                     }
                     self.tile(call)?;
                 }
+                Stmt::Warp(op) => {
+                    self.lane = 0;
+                    self.warp(op)?;
+                }
                 Stmt::Barrier | Stmt::Let(..) | Stmt::Store { .. } => {}
             }
         }
@@ -283,6 +290,7 @@ impl Machine<'_> {
                     let arm = if self.truth(*cond)? { then } else { other };
                     self.alone(arm)?;
                 }
+                Stmt::Warp(op) => self.warp(op)?,
                 Stmt::Barrier | Stmt::Tile(_) => return self.fail("lanes cannot meet here"),
             }
         }

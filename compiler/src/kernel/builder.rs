@@ -84,7 +84,7 @@ impl KernelBuilder {
     /// A kernel without arguments or statements whose blocks have `lanes` lanes.
     pub fn new(name: impl Into<String>, lanes: u32) -> KernelBuilder {
         KernelBuilder {
-            kernel: Kernel { name: name.into(), buffers: vec![], ints: vec![], reals: vec![], locals: vec![], lanes, types: vec![], body: vec![] },
+            kernel: Kernel { name: name.into(), buffers: vec![], ints: vec![], reals: vec![], locals: vec![], lanes, types: vec![], body: vec![], warps: None },
             constants: vec![],
             made: HashMap::new(),
             entry: vec![],
@@ -433,6 +433,32 @@ impl KernelBuilder {
         self.push(Stmt::Tile(Box::new(call)));
     }
 
+    // Warp groups.
+
+    /// Makes this a kernel with roles.
+    pub fn set_warps(&mut self, warps: super::warp::Warps) {
+        self.kernel.warps = Some(Box::new(warps));
+    }
+
+    /// A value that a body begins with.
+    pub fn param(&mut self, ty: DType) -> Value {
+        self.fresh(ty)
+    }
+
+    /// Opens the text of a role, a piece of work or a region; `end_body` gives it.
+    pub fn begin_body(&mut self) {
+        self.open(true);
+    }
+
+    pub fn end_body(&mut self) -> Vec<Stmt> {
+        self.close()
+    }
+
+    /// Emits an op of a role.
+    pub fn warp(&mut self, op: super::warp::WarpOp) {
+        self.push(Stmt::Warp(Box::new(op)));
+    }
+
     // Control flow.
 
     fn open(&mut self, repeats: bool) {
@@ -563,7 +589,7 @@ mod tests {
                     Stmt::Let(..) => 1,
                     Stmt::For { body, .. } => count(body),
                     Stmt::If { then, other, .. } => count(then) + count(other),
-                    Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => 0,
+                    Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) | Stmt::Warp(_) => 0,
                 })
                 .sum()
         }

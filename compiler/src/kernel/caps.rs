@@ -13,6 +13,8 @@ pub struct Caps {
     pub sort: bool,
     /// Bytes of block memory in `Space::Shared`; arrays beyond it go to the workspace.
     pub shared_bytes: usize,
+    /// Asynchronous matrix units and tensor copies, where kernels may have roles.
+    pub matrix: Option<MatrixUnits>,
     /// Bytes of an Int and of a Bool in local memory.
     pub int_bytes: usize,
     pub bool_bytes: usize,
@@ -21,12 +23,12 @@ pub struct Caps {
 impl Caps {
     /// One lane, scratch memory of any size, the table of micro-kernels.
     pub fn cpu() -> Caps {
-        Caps { lanes: 1, tile_calls: true, sort: true, shared_bytes: usize::MAX, int_bytes: 8, bool_bytes: 1 }
+        Caps { lanes: 1, tile_calls: true, sort: true, shared_bytes: usize::MAX, matrix: None, int_bytes: 8, bool_bytes: 1 }
     }
 
     /// A workgroup of plain threads with `shared_bytes` of workgroup memory.
     pub fn simt(lanes: u32, shared_bytes: usize) -> Caps {
-        Caps { lanes, tile_calls: false, sort: false, shared_bytes, int_bytes: 4, bool_bytes: 4 }
+        Caps { lanes, tile_calls: false, sort: false, shared_bytes, matrix: None, int_bytes: 4, bool_bytes: 4 }
     }
 }
 

@@ -130,6 +130,8 @@ pub enum Stmt {
     If { cond: Value, then: Vec<Stmt>, other: Vec<Stmt> },
     Barrier,
     Tile(Box<TileCall>),
+    /// Part of a kernel with roles (`Kernel::warps`).
+    Warp(Box<super::warp::WarpOp>),
 }
 
 /// A whole-tile operation that a capability row offers ("matrix instructions" of the CPU: the table of micro-kernels).
@@ -171,6 +173,8 @@ pub struct Kernel {
     /// Types of all values, by number.
     pub types: Vec<DType>,
     pub body: Vec<Stmt>,
+    /// Set when the block is made of warp groups with roles.
+    pub warps: Option<Box<super::warp::Warps>>,
 }
 
 impl Kernel {

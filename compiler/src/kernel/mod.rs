@@ -9,6 +9,7 @@ pub mod prune;
 mod simplify;
 mod text;
 pub mod verify;
+pub mod warp;
 
 pub use builder::KernelBuilder;
 pub use ir::*;

@@ -25,7 +25,7 @@ pub fn prune(mut kernel: Kernel) -> Kernel {
 fn has_effect(body: &[Stmt]) -> bool {
     body.iter().any(|s| match s {
         Stmt::Let(..) => false,
-        Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => true,
+        Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) | Stmt::Warp(_) => true,
         Stmt::For { body, .. } => has_effect(body),
         Stmt::If { then, other, .. } => has_effect(then) || has_effect(other),
     })
@@ -34,7 +34,7 @@ fn has_effect(body: &[Stmt]) -> bool {
 fn keeps(stmt: &Stmt, live: &[bool]) -> bool {
     match stmt {
         Stmt::Let(value, _) => live[value.0 as usize],
-        Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => true,
+        Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) | Stmt::Warp(_) => true,
         Stmt::For { body, carries, .. } => has_effect(body) || carries.iter().any(|c| live[c.result.0 as usize]),
         Stmt::If { then, other, .. } => has_effect(then) || has_effect(other),
     }
@@ -50,6 +50,10 @@ fn mark(body: &[Stmt], live: &mut [bool]) {
             Stmt::Store { index, value, .. } => [*index, *value].into_iter().for_each(|v| live[v.0 as usize] = true),
             Stmt::Barrier => {}
             Stmt::Tile(call) => call.operands().into_iter().for_each(|v| live[v.0 as usize] = true),
+            Stmt::Warp(op) => {
+                op.operands().iter().chain(op.results()).for_each(|v| live[v.0 as usize] = true);
+                op.bodies().into_iter().for_each(|b| mark(b, live));
+            }
             Stmt::If { cond, then, other } => {
                 live[cond.0 as usize] = true;
                 mark(then, live);
@@ -82,6 +86,7 @@ fn sweep(body: Vec<Stmt>, live: &[bool]) -> Vec<Stmt> {
                 Stmt::For { var, lo, hi, step, carries, body: sweep(body, live) }
             }
             Stmt::If { cond, then, other } => Stmt::If { cond, then: sweep(then, live), other: sweep(other, live) },
+            Stmt::Warp(op) => Stmt::Warp(Box::new(op.rebuild(&mut &*live, |_, v| v, |live, b| sweep(b, live)))),
             Stmt::Let(..) | Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => stmt,
         });
     }
@@ -118,6 +123,7 @@ impl Names<'_> {
             }
             Stmt::Store { base, index, value } => Stmt::Store { base, index: self.get(index), value: self.get(value) },
             Stmt::Barrier => Stmt::Barrier,
+            Stmt::Warp(op) => Stmt::Warp(Box::new(op.rebuild(self, |n, v| n.get(v), |n, b| n.block(b)))),
             Stmt::Tile(call) => Stmt::Tile(Box::new(call.map_operands(|v| self.get(v)))),
             Stmt::If { cond, then, other } => Stmt::If { cond: self.get(cond), then: self.block(then), other: self.block(other) },
             Stmt::For { var, lo, hi, step, carries, body } => {

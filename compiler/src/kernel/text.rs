@@ -1,6 +1,7 @@
 //! Prints kernels. Values keep their numbers, which `prune` has put in the order of the text, so that dumps are stable.
 
 use super::ir::*;
+use super::warp::*;
 use crate::ops::Scalar;
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -44,6 +45,9 @@ impl Display for Kernel {
             };
             writeln!(f, "  local {}: {}[{}] {space}", l.name, l.ty.name(), l.len)?;
         }
+        if let Some(w) = &self.warps {
+            self.warps(f, w)?;
+        }
         self.block(f, &self.body, 1)?;
         writeln!(f, "}}")
     }
@@ -66,6 +70,84 @@ fn list(f: &mut Formatter<'_>, values: &[Value]) -> fmt::Result {
 }
 
 impl Kernel {
+    fn warps(&self, f: &mut Formatter<'_>, w: &Warps) -> fmt::Result {
+        let schedule = if w.persistent { " persistent" } else { "" };
+        writeln!(f, "  roles copy + math x {} registers {} {}{schedule}", w.math, w.registers.0, w.registers.1)?;
+        for (i, r) in w.rings.iter().enumerate() {
+            writeln!(f, "  ring {} {i}: {} x panels[{},{}] {}", r.name, r.slots, r.rows, r.cols, r.storage.name())?;
+        }
+        for (i, m) in w.maps.iter().enumerate() {
+            writeln!(f, "  map {i} of {} box {:?}", self.base(Base::Buffer(m.buffer)), m.block)?;
+        }
+        for (i, x) in w.fragments.iter().enumerate() {
+            writeln!(f, "  fragment {} {i}: {:?}", x.name, x.layout)?;
+        }
+        Ok(())
+    }
+
+    fn frag(&self, id: FragId) -> String {
+        let name = self.warps.as_ref().and_then(|w| w.fragment(id)).map_or("?", |x| x.name.as_str());
+        format!("${name}.{}", id.0)
+    }
+
+    fn ring(&self, id: RingId) -> &str {
+        self.warps.as_ref().and_then(|w| w.rings.get(id.0 as usize)).map_or("?", |r| r.name.as_str())
+    }
+
+    fn warp(&self, f: &mut Formatter<'_>, op: &WarpOp, depth: usize) -> fmt::Result {
+        write!(f, "{}", op.name())?;
+        match op {
+            WarpOp::Roles { copy, math } => {
+                for (name, body) in [("copy", copy), ("math", math)] {
+                    writeln!(f, " {name} {{")?;
+                    self.block(f, body, depth + 1)?;
+                    self.close(f, depth)?;
+                }
+                return Ok(());
+            }
+            WarpOp::Work { var, count, body } => {
+                writeln!(f, " {var} of {count} {{")?;
+                self.block(f, body, depth + 1)?;
+                return self.close(f, depth);
+            }
+            WarpOp::Copy { ring, map, at } => {
+                write!(f, " {} = map {} at ", self.ring(*ring), map.0)?;
+                list(f, at)?;
+            }
+            WarpOp::Take(r) | WarpOp::Drop(r) => write!(f, " {}", self.ring(*r))?,
+            WarpOp::Mma { acc, fresh, a, b, turned, k } => {
+                let a = match a {
+                    Operand::View(r) => self.ring(*r).to_string(),
+                    Operand::Frag(x) => self.frag(*x),
+                };
+                write!(f, " {} {} {a}, {}{} over {k}", self.frag(*acc), if *fresh { "=" } else { "+=" }, self.ring(*b), if *turned { " turned" } else { "" })?;
+            }
+            WarpOp::Wait { younger, results } => {
+                write!(f, " {younger}")?;
+                results.iter().try_for_each(|r| write!(f, " {}", self.frag(*r)))?;
+            }
+            WarpOp::Each { out, .. } => write!(f, " {}", self.frag(*out))?,
+            WarpOp::Move { to, from } | WarpOp::Pack { out: to, from } => write!(f, " {} = {}", self.frag(*to), self.frag(*from))?,
+            WarpOp::Fold { out, op, from, carried } => {
+                write!(f, " {} = {} {}", self.frag(*out), op.name(), self.frag(*from))?;
+                if let Some(c) = carried {
+                    write!(f, " with {}", self.frag(*c))?;
+                }
+            }
+            WarpOp::Put { buffer, layout, pairs, .. } => write!(f, " {} {layout:?}{}", self.base(Base::Buffer(*buffer)), if *pairs { " pairs" } else { "" })?,
+        }
+        if let Some(r) = op.region() {
+            write!(f, " ({}, {}", r.row, r.col)?;
+            r.reads.iter().try_for_each(|(v, x)| write!(f, ", {v} = {}", self.frag(*x)))?;
+            writeln!(f, ") {{")?;
+            self.block(f, &r.body, depth + 1)?;
+            self.close(f, depth)?;
+            f.write_str(" -> ")?;
+            list(f, &r.results)?;
+        }
+        Ok(())
+    }
+
     fn base(&self, base: Base) -> String {
         let (name, number) = match base {
             Base::Buffer(b) => (self.buffers.get(b.0 as usize).map(|x| &x.name), b.0),
@@ -135,6 +217,7 @@ impl Kernel {
                 Ok(())
             }
             Stmt::Barrier => f.write_str("barrier"),
+            Stmt::Warp(op) => self.warp(f, op, depth),
             Stmt::Tile(call) => {
                 write!(f, "tile {}", call.name())?;
                 match **call {

@@ -5,6 +5,7 @@
 //! for all lanes is the same for all lanes, because a kernel without races loads the same element.
 
 use super::ir::*;
+use super::warp::*;
 use crate::ops::{DType, Scalar, ScalarOp};
 
 /// All broken invariants, in the order of the text; empty when the kernel is fit for every backend.
@@ -84,6 +85,11 @@ impl Verifier<'_> {
                     inner |= self.spread(other);
                 }
                 Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
+                Stmt::Warp(op) => {
+                    for body in op.bodies() {
+                        inner |= self.spread(body);
+                    }
+                }
             }
         }
         changed || inner
@@ -132,7 +138,7 @@ impl Verifier<'_> {
             match stmt {
                 Stmt::Let(v, _) => self.conceal(*v),
                 Stmt::For { carries, .. } => carries.iter().for_each(|c| self.conceal(c.result)),
-                Stmt::If { .. } | Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) => {}
+                Stmt::If { .. } | Stmt::Store { .. } | Stmt::Barrier | Stmt::Tile(_) | Stmt::Warp(_) => {}
             }
         }
     }
@@ -195,6 +201,12 @@ impl Verifier<'_> {
                         self.fault("a barrier that not all lanes may reach");
                     }
                 }
+                Stmt::Warp(op) => {
+                    if split {
+                        self.fault(format!("`{}` that not all lanes may reach", op.name()));
+                    }
+                    self.warp(op);
+                }
                 Stmt::Tile(call) => {
                     if split {
                         self.fault(format!("a tile call `{}` that not all lanes may reach", call.name()));
@@ -228,6 +240,69 @@ impl Verifier<'_> {
             (Some(_), _) => {}
         }
         self.define(v, "a let");
+    }
+
+    fn warp(&mut self, op: &WarpOp) {
+        let at = op.name();
+        let Some(warps) = &self.kernel.warps else { return self.fault(format!("`{at}` in a kernel without roles")) };
+        op.operands().into_iter().for_each(|v| self.read(v, Some(DType::Int), at));
+        if op.operands().into_iter().any(|v| self.is_differing(v)) {
+            self.fault(format!("an operand of `{at}` may differ between lanes"));
+        }
+        let layout = |f: FragId| warps.fragment(f).map(|f| f.layout);
+        let ring = |r: RingId| warps.rings.get(r.0 as usize);
+        let fits = match op {
+            WarpOp::Roles { .. } | WarpOp::Work { .. } => true,
+            WarpOp::Copy { ring: r, map, at } => match (ring(*r), warps.maps.get(map.0 as usize)) {
+                (Some(r), Some(m)) => m.block.len() == at.len() && (2..=5).contains(&at.len()) && m.block.iter().product::<u32>() == r.rows * 64,
+                _ => false,
+            },
+            WarpOp::Take(r) | WarpOp::Drop(r) => ring(*r).is_some_and(|r| r.rows % 8 == 0),
+            WarpOp::Mma { acc, a, b, turned, k, .. } => match (layout(*acc), ring(*b)) {
+                (Some(Layout::Acc { cols }), Some(r)) => {
+                    let n = cols % 8 == 0 && (8..=256).contains(&cols) && if *turned { cols <= r.cols.next_multiple_of(8) } else { cols == r.rows };
+                    let reduced = |have: u32| *k > 0 && k % 16 == 0 && *k <= have.next_multiple_of(16);
+                    let a = match a {
+                        Operand::View(v) => ring(*v).is_some_and(|v| v.rows == warps.math * GROUP_ROWS && v.storage == r.storage && reduced(v.cols)),
+                        Operand::Frag(f) => matches!(layout(*f), Some(Layout::Pairs { cols, storage }) if storage == r.storage && reduced(cols)),
+                    };
+                    n && a && reduced(if *turned { r.rows } else { r.cols })
+                }
+                _ => false,
+            },
+            WarpOp::Wait { results, .. } => results.iter().all(|f| matches!(layout(*f), Some(Layout::Acc { .. }))),
+            WarpOp::Each { out, region } => {
+                let ok = |f: FragId| layout(f) == layout(*out) || layout(f) == Some(Layout::Row);
+                matches!(layout(*out), Some(Layout::Acc { .. } | Layout::Row)) && region.results.len() == 1 && region.reads.iter().all(|r| ok(r.1))
+            }
+            WarpOp::Move { to, from } => layout(*to).is_some() && layout(*to) == layout(*from),
+            WarpOp::Fold { out, from, carried, .. } => {
+                layout(*out) == Some(Layout::Row) && matches!(layout(*from), Some(Layout::Acc { .. })) && carried.is_none_or(|c| layout(c) == Some(Layout::Row))
+            }
+            WarpOp::Pack { out, from } => match (layout(*out), layout(*from)) {
+                (Some(Layout::Pairs { cols, .. }), Some(Layout::Acc { cols: other })) => cols == other,
+                _ => false,
+            },
+            WarpOp::Put { buffer, layout: l, region, .. } => {
+                let written = self.kernel.buffers.get(buffer.0 as usize).is_some_and(|b| b.written);
+                let ok = |f: FragId| layout(f) == Some(*l) || layout(f) == Some(Layout::Row);
+                written && region.results.len() == 3 && region.reads.iter().all(|r| ok(r.1))
+            }
+        };
+        if !fits {
+            self.fault(format!("the operands of `{at}` do not fit each other"));
+        }
+        let (params, results): (Vec<Value>, Vec<Value>) = (op.params(), op.results().to_vec());
+        params.iter().for_each(|v| self.define(*v, at));
+        for body in op.bodies() {
+            if op.region().is_some() && body.iter().any(|s| !matches!(s, Stmt::Let(..))) {
+                self.fault(format!("a region of `{at}` holds more than lets"));
+            }
+            self.block(body, false);
+            results.iter().for_each(|v| self.read(*v, None, at));
+            self.hide(body);
+        }
+        params.iter().for_each(|v| self.conceal(*v));
     }
 
     fn tile(&mut self, call: &TileCall) {

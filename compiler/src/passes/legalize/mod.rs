@@ -6,6 +6,7 @@ mod exprs;
 mod order;
 mod place;
 mod stmts;
+mod warps;
 
 use super::error::CompileError;
 use crate::kernel::builder::KernelBuilder;
@@ -55,6 +56,8 @@ pub(crate) struct Lower<'a> {
     coarse: bool,
 }
 
+pub(crate) use warps::lower_warps;
+
 /// Lowers all kernels and fills the launches of the plan.
 pub fn legalize(program: TileProgram, caps: &Caps) -> Result<Program, CompileError> {
     let TileProgram { mut plan, kernels } = program;
@@ -69,7 +72,7 @@ pub fn legalize(program: TileProgram, caps: &Caps) -> Result<Program, CompileErr
     Ok(Program { plan, kernels: out })
 }
 
-fn lower(k: &TileKernel, plan: &Plan, caps: &Caps, number: u32) -> Result<(Kernel, Launch), CompileError> {
+pub(crate) fn lower(k: &TileKernel, plan: &Plan, caps: &Caps, number: u32) -> Result<(Kernel, Launch), CompileError> {
     let mut l = Lower {
         k,
         plan,

@@ -47,6 +47,9 @@ pub struct Entry {
     pub ints: Vec<String>,
     /// Names of the real arguments, in order.
     pub reals: Vec<String>,
+    /// Tensor maps and dynamic block memory of a kernel with roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<attnc_codegen::ptx::PtxRoles>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +74,7 @@ impl Entry {
             buffers: buffers.collect(),
             ints: kernel.ints.clone(),
             reals: kernel.reals.clone(),
+            roles: None,
         }
     }
 }
@@ -114,6 +118,10 @@ impl Manifest {
         verify(&manifest.plan, manifest.kernels.len())?;
         for launch in &manifest.plan.launches {
             let entry = &manifest.kernels[launch.kernel as usize];
+            let fits = |r: &attnc_codegen::ptx::PtxRoles| r.maps.iter().all(|m| (m.buffer as usize) < entry.buffers.len() && (2..=5).contains(&m.block.len()) && m.block.len() == m.shape.len() && m.shape.iter().all(|i| (*i as usize) < entry.ints.len()));
+            if entry.roles.as_ref().is_some_and(|r| !fits(r)) {
+                return Err(format!("a tensor map of `{}` refers to nothing", entry.name));
+            }
             if (launch.buffers.len(), launch.ints.len(), launch.reals.len()) != (entry.buffers.len(), entry.ints.len(), entry.reals.len()) {
                 return Err(format!("a launch of `{}` has other arguments than the kernel", entry.name));
             }
@@ -203,6 +211,7 @@ mod tests {
             buffers: vec![arg("x", false), arg("o", true)],
             ints: vec!["T".into()],
             reals: vec![],
+            roles: None,
         }];
         Manifest { form: FORM, compiler: "0".into(), target: "wgsl".into(), arch: None, plan, kernels }
     }

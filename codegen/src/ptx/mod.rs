@@ -4,6 +4,7 @@
 //! in it), the number of the first block of this launch (i32), the Int arguments (i32), the Real arguments (f32). Block `first + i` is
 //! thread block `i` of a one-dimensional grid. The workspace holds `4 * workspace_words` bytes for each thread block of the launch.
 //! Arrays in `Space::Shared` are static. Offsets are computed in 64 bits from 32-bit indices: buffers have fewer than 2^31 elements.
+//! A kernel with roles (`PtxRoles`) takes its tensor maps after the Reals, each 128 bytes by value, and its shared memory is dynamic.
 //! No code outside of the module is called.
 //!
 //! What a kernel needs and takes is described here; the compiler itself (feature `ptx`) needs LLVM, drivers do not.

@@ -134,6 +134,9 @@ pub struct CompileArgs {
     /// Model of the target (sm_90a)
     #[arg(long)]
     pub arch: Option<String>,
+    /// Storage of reals in memory (targets that compute in f32 from it: ptx)
+    #[arg(long, value_enum)]
+    pub dtype: Option<RealType>,
     /// Print these stages to stdout, separated by commas; without -o the code is printed when nothing is said
     #[arg(long, value_enum, value_delimiter = ',')]
     pub emit: Vec<Emit>,
@@ -216,6 +219,16 @@ pub enum RealType {
     F16,
 }
 
+impl RealType {
+    pub fn storage(self) -> attnc_runtime::Storage {
+        match self {
+            RealType::F32 => attnc_runtime::Storage::F32,
+            RealType::Bf16 => attnc_runtime::Storage::Bf16,
+            RealType::F16 => attnc_runtime::Storage::F16,
+        }
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     text.parse::<f64>().ok().filter(|s| (0.0..=86400.0).contains(s)).ok_or_else(|| "expected a number of seconds from 0 to 86400".to_string())
 }
@@ -231,6 +244,9 @@ pub struct ExplainArgs {
     /// Target to explain kernels for
     #[arg(long, value_enum, default_value_t = CompileTarget::Cpu)]
     pub target: CompileTarget,
+    /// Storage of reals in memory (targets that compute in f32 from it: ptx)
+    #[arg(long, value_enum)]
+    pub dtype: Option<RealType>,
     /// Extent of an axis (d=64; 64 for feature axes when nothing is said), or the value of a scalar
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     pub set: Vec<Setting>,

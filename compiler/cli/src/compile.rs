@@ -1,6 +1,6 @@
 //! `attnc compile`: kernels as files, or any stage on the way as text.
 
-use crate::args::{CompileArgs, CompileTarget, Emit};
+use crate::args::{CompileArgs, CompileTarget, Emit, RealType};
 use crate::fail::Failure;
 use crate::files::{self, OutFile};
 use crate::settings::{self, Settings};
@@ -82,7 +82,7 @@ fn section(text: &mut String, args: &CompileArgs, name: &str, body: &str) {
 
 /// Lowers with the extents that the settings and the program give.
 fn stages(kernel: &Kernel, settings: &Settings, args: &CompileArgs) -> Result<Stages, Failure> {
-    let options = options(kernel, settings, args.target)?;
+    let options = options(kernel, settings, args.target, args.arch.as_deref(), args.dtype)?;
     lower_stages(kernel.graph(), &options).map_err(|e| lowering(kernel, args.target.name(), e))
 }
 
@@ -97,7 +97,7 @@ pub fn lowering(kernel: &Kernel, target: &'static str, error: CompileError) -> F
 }
 
 /// Options for a target with the extents that are known before any call.
-pub fn options(kernel: &Kernel, settings: &Settings, target: CompileTarget) -> Result<Options, Failure> {
+pub fn options(kernel: &Kernel, settings: &Settings, target: CompileTarget, arch: Option<&str>, dtype: Option<RealType>) -> Result<Options, Failure> {
     let plan = kernel.signature();
     let mut env = attnc_runtime::host::Env::new(&plan.axes, &plan.inputs);
     for (name, extent) in &settings.extents {
@@ -111,12 +111,16 @@ pub fn options(kernel: &Kernel, settings: &Settings, target: CompileTarget) -> R
         }
     }
     let extents = (0..plan.axes.len() as u32).map(|a| env.extent(a).ok()).collect();
-    let (caps, tile) = target_choices(target)?;
+    let (caps, mut tile) = target_choices(target, arch)?;
+    if let Some(dtype) = dtype.filter(|_| target == CompileTarget::Ptx) {
+        tile.real = dtype.storage();
+    }
     Ok(Options { extents, caps, tile })
 }
 
 /// What kernels for a target may use, and their tile sizes.
-fn target_choices(target: CompileTarget) -> Result<(Caps, TileOptions), Failure> {
+#[cfg_attr(not(feature = "ptx"), allow(unused_variables))]
+fn target_choices(target: CompileTarget, arch: Option<&str>) -> Result<(Caps, TileOptions), Failure> {
     match target {
         CompileTarget::Cpu => Ok((Caps::cpu(), TileOptions::default())),
         #[cfg(feature = "wgpu")]
@@ -124,7 +128,7 @@ fn target_choices(target: CompileTarget) -> Result<(Caps, TileOptions), Failure>
         #[cfg(not(feature = "wgpu"))]
         CompileTarget::Wgsl => Err(run::not_built("wgsl")),
         #[cfg(feature = "ptx")]
-        CompileTarget::Ptx => Ok((attnc_codegen::ptx::caps(), attnc_codegen::ptx::tiles())),
+        CompileTarget::Ptx => Ok((attnc_codegen::ptx::caps_for(arch.unwrap_or(attnc_codegen::ptx::ARCH)), attnc_codegen::ptx::tiles())),
         #[cfg(not(feature = "ptx"))]
         CompileTarget::Ptx => Err(run::not_built("ptx")),
     }
@@ -186,7 +190,7 @@ fn wgsl(_: &KernelIr) -> Result<(String, String), Failure> {
 fn ptx(program: &Program, arch: Option<&str>) -> Result<Artifacts, Failure> {
     let made = attnc_codegen::ptx::compile(&program.kernels, arch.unwrap_or(attnc_codegen::ptx::ARCH)).map_err(|e| emit_error("ptx", e))?;
     let file = format!("{}.ptx", program.plan.name);
-    let entry = |(kernel, made): (&KernelIr, &attnc_codegen::ptx::PtxKernel)| Entry { name: made.entry.clone(), ..Entry::of(kernel, &file) };
+    let entry = |(kernel, made): (&KernelIr, &attnc_codegen::ptx::PtxKernel)| Entry { name: made.entry.clone(), roles: made.roles.clone(), ..Entry::of(kernel, &file) };
     let entries = program.kernels.iter().zip(&made.kernels).map(entry).collect();
     Ok(Artifacts { files: vec![(file.clone(), made.text)], entries })
 }

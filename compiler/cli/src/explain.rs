@@ -59,7 +59,7 @@ fn describe(out: &mut String, kernel: &Kernel, settings: &Settings, args: &Expla
             settings.extents.push((axis.name.clone(), 64));
         }
     }
-    let options = compile::options(kernel, &settings, args.target)?;
+    let options = compile::options(kernel, &settings, args.target, None, args.dtype)?;
     let stages = lower_stages(graph, &options).map_err(|e| compile::lowering(kernel, args.target.name(), e))?;
     let program = stages.program;
     let pictures = classes::pictures(&stages.tiles, &Sizes::new(&stages.graph), &settings.extents, &settings.scalars);

@@ -32,6 +32,23 @@ impl Caps {
     }
 }
 
+/// A target with matrix products that run beside other work, on 16-bit operands in block memory or registers (`kernel::warp`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatrixUnits {
+    /// Bytes of block memory for kernels with roles.
+    pub shared_bytes: usize,
+    /// Sizes of a block, in order of preference: math groups and positions of a loop block.
+    pub shapes: Vec<(u32, u32)>,
+}
+
+impl MatrixUnits {
+    /// Registers of a lane of the copying role and of `math` groups: what 64 K registers of a core give when the copying group leaves most
+    /// of its share to the others.
+    pub fn registers(&self, math: u32) -> (u32, u32) {
+        if math >= 3 { (32, 160) } else { (24, 240) }
+    }
+}
+
 /// Tile sizes and other choices that depend on the target.
 #[derive(Clone, Debug)]
 pub struct TileOptions {

@@ -6,6 +6,7 @@
 
 mod ceiling;
 mod fault;
+mod maps;
 mod resident;
 
 pub use resident::CudaStream;
@@ -32,6 +33,8 @@ pub struct CudaDriver {
     context: Arc<CudaContext>,
     name: String,
     arch: String,
+    /// Multiprocessors.
+    cores: u64,
     fault: Fault,
     /// Modules in use, by their text.
     modules: Mutex<HashMap<String, Weak<Module>>>,
@@ -60,15 +63,16 @@ impl CudaDriver {
             let text = |v: i32| format!("{}.{}", v / 1000, v % 1000 / 10);
             return Err(none(format!("the NVIDIA driver is too old: it is of CUDA {}, and {} or later is needed", text(version), text(OLDEST))));
         }
-        let open = || -> Result<(Arc<CudaContext>, String, (i32, i32)), DriverError> {
+        let open = || -> Result<(Arc<CudaContext>, String, (i32, i32), i32), DriverError> {
             let context = CudaContext::new(ordinal)?;
             let name = context.name()?;
             let capability = context.compute_capability()?;
-            Ok((context, name, capability))
+            let cores = context.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+            Ok((context, name, capability, cores))
         };
-        let (context, name, capability) = open().map_err(|e| none(e.to_string()))?;
+        let (context, name, capability, cores) = open().map_err(|e| none(e.to_string()))?;
         let arch = arch_of(capability).map_err(|what| none(format!("{name} {what}")))?;
-        Ok(Arc::new(CudaDriver { context, name, arch, fault: Fault::default(), modules: Mutex::default() }))
+        Ok(Arc::new(CudaDriver { context, name, arch, cores: cores.max(1) as u64, fault: Fault::default(), modules: Mutex::default() }))
     }
 
     /// Name of the device.
@@ -263,6 +267,11 @@ impl CudaProgram {
     pub fn from_artifacts(driver: Arc<CudaDriver>, compiled: PtxModule) -> Result<CudaProgram, RuntimeError> {
         let module = driver.module(&compiled.text)?;
         let functions = compiled.kernels.iter().map(|k| module.function(&driver, &k.entry)).collect::<Result<Vec<_>, _>>()?;
+        for (kernel, function) in compiled.kernels.iter().zip(&functions) {
+            if let Some(roles) = &kernel.roles {
+                maps::allow_block_memory(&driver, function, roles.block_bytes, &kernel.name)?;
+            }
+        }
         Ok(CudaProgram(Arc::new(Code { driver, functions, kernels: compiled.kernels, text: compiled.text, _module: module })))
     }
 }
@@ -320,23 +329,31 @@ impl Code {
         if need > workspace.bytes as u64 {
             return Err(RuntimeError::Bug(format!("the workspace is too small for kernel `{}`", kernel.name)));
         }
+        let mut tensor_maps = match &kernel.roles {
+            Some(roles) => maps::encode(&self.driver, roles, &pointers, &launch.ints, &kernel.name)?,
+            None => vec![],
+        };
+        let block_bytes = kernel.roles.as_ref().map_or(0, |r| r.block_bytes as u32);
+        let persistent = kernel.roles.as_ref().is_some_and(|r| r.persistent);
         let mut first = 0;
         while first < launch.blocks {
-            let count = batch.min(launch.blocks - first);
+            // Blocks of a persistent kernel share all pieces of work; other kernels with roles are launched whole too.
+            let count = if persistent { launch.blocks.min(self.driver.cores) } else { batch.min(launch.blocks - first) };
             ints[0] = first as i32;
             let mut params: Vec<*mut c_void> = vec![];
             params.extend(pointers.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
             params.extend(ints.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
             params.extend(reals.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
+            params.extend(tensor_maps.iter_mut().map(|p| std::ptr::from_mut(p).cast()));
             // SAFETY: the function belongs to the loaded module and takes these parameters: pointers for all buffers and the workspace, Ints
-            // after the first block, Reals (`entry` has compared the counts; `codegen::ptx` states the order and the types). The buffers have the
+            // after the first block, Reals, tensor maps (`entry` has compared the counts; `codegen::ptx` states the order and the types). The buffers have the
             // sizes of the plan, and live until the caller has waited; grid and block are not 0. The driver copies the parameters at once.
             unsafe {
                 let (grid, block) = ((count as u32, 1, 1), (kernel.lanes, 1, 1));
-                result::launch_kernel(function.0, grid, block, 0, stream, &mut params)
+                result::launch_kernel(function.0, grid, block, block_bytes, stream, &mut params)
             }
             .map_err(|e| self.driver.fault.of(format_args!("kernel `{}`", kernel.name), e))?;
-            first += count;
+            first += if persistent { launch.blocks } else { count };
         }
         Ok(())
     }
@@ -410,7 +427,7 @@ impl super::Device for Nvidia {
     }
 
     fn caps(&self) -> attnc_compiler::kernel::caps::Caps {
-        attnc_codegen::ptx::caps()
+        attnc_codegen::ptx::caps_for(self.0.arch())
     }
 
     fn tiles(&self, real: Storage) -> attnc_compiler::kernel::caps::TileOptions {
@@ -439,6 +456,7 @@ impl super::Device for Nvidia {
             lanes: entry.lanes,
             shared_bytes: entry.shared_bytes as usize,
             workspace_words: (entry.workspace_bytes / 4) as usize,
+            roles: entry.roles.clone(),
         });
         // One module holds all kernels, so every entry names the same file.
         let text = texts.into_iter().next().unwrap_or_default();
@@ -508,6 +526,7 @@ fn cached(kernels: &[attnc_compiler::kernel::Kernel], arch: &str, cache: Option<
         lanes: kernel.lanes,
         shared_bytes,
         workspace_words,
+        roles: attnc_codegen::ptx::PtxRoles::of(kernel),
     });
     Ok(PtxModule { text: stored.text, kernels: described.collect() })
 }

@@ -133,7 +133,7 @@ impl<'a> Form<'a> {
                     self.definitions(&l.head);
                     self.definitions(&l.body);
                 }
-                Stmt::Reduce { .. } | Stmt::Dot { .. } | Stmt::Store { .. } => {}
+                Stmt::Reduce { .. } | Stmt::Dot { .. } | Stmt::Store { .. } | Stmt::Order(_) => {}
             }
         }
     }
@@ -175,6 +175,7 @@ impl<'a> Form<'a> {
         for s in stmts {
             match s {
                 Stmt::Map { .. } => {}
+                Stmt::Order(_) => return Err("rows are ordered".into()),
                 Stmt::Reduce { expr, carried, .. } => {
                     self.tiles(*expr, out)?;
                     out.extend(carried);
@@ -380,6 +381,7 @@ impl<'a> Form<'a> {
                 nodes.push(Node { work, reads, writes: vec![], rings: vec![], clocks: 100, classed: false });
             }
             Stmt::Loop(_) => return Err("a loop stands in a loop".into()),
+            Stmt::Order(_) => return Err("rows are ordered".into()),
         }
         Ok(())
     }

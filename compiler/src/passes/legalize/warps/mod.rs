@@ -36,6 +36,9 @@ pub(crate) fn lower_warps(k: &TileKernel, plan: &Plan, caps: &super::Caps, units
         full: HashSet::new(),
         scratch: HashMap::new(),
         dims_cache: HashMap::new(),
+        made: HashSet::new(),
+        handed_on: HashSet::new(),
+        coarse: false,
     };
     l.declare_buffers();
     let blocks = l.roles(&form, units)?;

@@ -73,25 +73,7 @@ pub fn legalize(program: TileProgram, caps: &Caps) -> Result<Program, CompileErr
 }
 
 pub(crate) fn lower(k: &TileKernel, plan: &Plan, caps: &Caps, number: u32) -> Result<(Kernel, Launch), CompileError> {
-    let mut l = Lower {
-        k,
-        plan,
-        caps,
-        b: KernelBuilder::new(k.name.clone(), caps.lanes),
-        ints: vec![],
-        reals: vec![],
-        args: HashMap::new(),
-        buffers: BTreeMap::new(),
-        dims: HashMap::new(),
-        class_of: vec![],
-        locals: vec![],
-        full: HashSet::new(),
-        scratch: HashMap::new(),
-        dims_cache: HashMap::new(),
-        made: HashSet::new(),
-        handed_on: HashSet::new(),
-        coarse: false,
-    };
+    let mut l = Lower::new(k, plan, caps, caps.lanes);
     l.declare_buffers();
     l.place();
     let blocks = l.grid();
@@ -104,6 +86,30 @@ pub(crate) fn lower(k: &TileKernel, plan: &Plan, caps: &Caps, number: u32) -> Re
         return Err(CompileError::Bug { pass: "legalize", what: format!("{}: {:?}", kernel.name, faults) });
     }
     Ok((kernel, Launch { kernel: number, blocks, buffers, ints, reals }))
+}
+
+impl<'a> Lower<'a> {
+    fn new(k: &'a TileKernel, plan: &'a Plan, caps: &'a Caps, lanes: u32) -> Lower<'a> {
+        Lower {
+            k,
+            plan,
+            caps,
+            b: KernelBuilder::new(k.name.clone(), lanes),
+            ints: vec![],
+            reals: vec![],
+            args: HashMap::new(),
+            buffers: BTreeMap::new(),
+            dims: HashMap::new(),
+            class_of: vec![],
+            locals: vec![],
+            full: HashSet::new(),
+            scratch: HashMap::new(),
+            dims_cache: HashMap::new(),
+            made: HashSet::new(),
+            handed_on: HashSet::new(),
+            coarse: false,
+        }
+    }
 }
 
 impl Lower<'_> {

@@ -12,34 +12,14 @@ mod program;
 
 use super::Lower;
 use crate::kernel::Kernel;
-use crate::kernel::builder::KernelBuilder;
 use crate::kernel::caps::MatrixUnits;
 use crate::kernel::plan::*;
 use crate::tiles::*;
-use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Lowers one kernel for `math` groups. Errors: why the form does not fit, for remarks.
 pub(crate) fn lower_warps(k: &TileKernel, plan: &Plan, caps: &super::Caps, units: &MatrixUnits, math: u32, number: u32) -> Result<(Kernel, Launch), String> {
     let form = form::Form::new(k, plan, units, math)?;
-    let mut l = Lower {
-        k,
-        plan,
-        caps,
-        b: KernelBuilder::new(k.name.clone(), 128 * (1 + math)),
-        ints: vec![],
-        reals: vec![],
-        args: HashMap::new(),
-        buffers: BTreeMap::new(),
-        dims: HashMap::new(),
-        class_of: vec![],
-        locals: vec![],
-        full: HashSet::new(),
-        scratch: HashMap::new(),
-        dims_cache: HashMap::new(),
-        made: HashSet::new(),
-        handed_on: HashSet::new(),
-        coarse: false,
-    };
+    let mut l = Lower::new(k, plan, caps, 128 * (1 + math));
     l.declare_buffers();
     let blocks = l.roles(&form, units)?;
     let buffers = l.buffers.keys().map(|b| b.0).collect();

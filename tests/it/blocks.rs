@@ -73,6 +73,35 @@ fn blocks_and_strides_visit_their_cover() {
     }
 }
 
+/// A set of blocks that data chooses, for each query or for blocks of queries: what nobody chose is not visited.
+#[test]
+fn sets_of_blocks_decide_blocks() {
+    for (t, block, seed) in [(320usize, 32u32, 1), (301, 16, 2), (256, 64, 3)] {
+        let mut rng = Rng::new(seed);
+        for (name, mask, rows, size) in [
+            ("by query", "kept[j = s div 32] and s <= t", t, 32usize),
+            ("by block of queries", "kept[n = t div 32, j = s div 32]", t.div_ceil(32), 32),
+            ("of wide blocks", "kept[j = s div 100] and t - s < w", t, 100),
+        ] {
+            let columns = t.div_ceil(size);
+            // Whole blocks of queries mostly choose alike.
+            let mut chosen = vec![false; rows * columns];
+            for (i, c) in chosen.iter_mut().enumerate() {
+                let (row, column) = (i / columns, i % columns);
+                *c = (row / 16 * 7 + column * 5 + row / 100).is_multiple_of(4) || rng.chance(1);
+            }
+            let axes = if name == "by block of queries" { "n,j" } else { "t,j" };
+            let set = [("kept", axes, Array::bool(&[rows, columns], chosen))];
+            let v = visits(mask, t, block, &set, SCALARS).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(v.wrong, 0, "{name}: {v:?}");
+            assert!(v.visited < v.blocks, "{name}, t = {t}: {v:?}");
+            if size % block as usize == 0 && t % size == 0 {
+                assert_eq!(v.visited, v.needed, "{name}, t = {t}: {v:?}");
+            }
+        }
+    }
+}
+
 /// A random condition on positions.
 fn condition(rng: &mut Rng, depth: usize) -> String {
     fn number(rng: &mut Rng, depth: usize) -> String {

@@ -3,7 +3,7 @@
 use crate::args::ExplainArgs;
 use crate::fail::Failure;
 use crate::settings::{self, Settings};
-use crate::{classes, compile, files, out, svg};
+use crate::{classes, compile, files, out, svg, traffic};
 use attnc_compiler::base::{Severity, render};
 use attnc_compiler::graph::Graph;
 use attnc_compiler::kernel::plan::{BufferKind, Plan};
@@ -69,6 +69,8 @@ fn describe(out: &mut String, kernel: &Kernel, settings: &Settings, args: &Expla
     }
     let names: Vec<String> = program.kernels.iter().map(|k| k.name.clone()).collect();
     let text = head(out, graph).and_then(|()| signature(out, graph, plan)).and_then(|()| launches(out, &program.plan, &names));
+    let moved = traffic::lines(&stages.tiles, &Sizes::new(&stages.graph), &settings.extents, &settings.scalars);
+    let text = text.and_then(|()| writeln!(out, "\nmemory moved")).and_then(|()| moved.iter().try_for_each(|line| writeln!(out, "  {line}")));
     Ok(text.and_then(|()| masks(out, &pictures)))
 }
 

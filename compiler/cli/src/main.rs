@@ -14,6 +14,7 @@ mod out;
 mod run;
 mod settings;
 mod svg;
+mod traffic;
 
 use args::{Cli, Command};
 use clap::Parser;

@@ -227,6 +227,18 @@ impl TileKernel {
                 return self.add(Expr::Const(value));
             }
         }
+        // Conditions of blocks are put together from verdicts, many of which are known.
+        let truth = |id: ExprId| if let Expr::Const(Scalar::Bool(b)) = self.expr(id) { Some(*b) } else { None };
+        if matches!(op, ScalarOp::And | ScalarOp::Or) && args.len() == 2 {
+            let neutral = op == ScalarOp::And;
+            for (known, other) in [(args[0], args[1]), (args[1], args[0])] {
+                match truth(known) {
+                    Some(b) if b == neutral => return other,
+                    Some(_) => return known,
+                    None => {}
+                }
+            }
+        }
         self.add(Expr::Op { op, args: args.to_vec() })
     }
 

@@ -158,6 +158,9 @@ impl Writer<'_> {
 
     /// A Bool from memory that varies along at most one wide dimension: looked at, element by element.
     fn decide_by_reading(&mut self, id: NodeId) -> Result<(ExprId, ExprId), CompileError> {
+        if let Some(verdict) = self.decide_set(id)? {
+            return Ok(verdict);
+        }
         if !self.is_readable(id) || self.graph.dtype(id) != DType::Bool {
             return Ok((self.truth(false), self.truth(false)));
         }
@@ -165,6 +168,75 @@ impl Writer<'_> {
         let any = self.extreme(id, ReduceOp::Any)?;
         let none = self.k.op(ScalarOp::Not, &[any]);
         Ok((all, none))
+    }
+
+    /// A Bool from memory whose position along one axis is a function of the loop's (`kept[c = s div n]`): when that takes at most two
+    /// values in the block, these are looked at for all rows.
+    fn decide_set(&mut self, id: NodeId) -> Result<Option<Verdict>, CompileError> {
+        let graph = self.graph;
+        let Op::Read { value, subs } = graph.op(id).clone() else { return Ok(None) };
+        let Some(inner) = self.scopes.last().and_then(|s| s.env.keys().next().copied()) else { return Ok(None) };
+        let home = match graph.op(value) {
+            Op::Input(input) => self.inputs.get(input).cloned(),
+            _ if self.lookup(value).is_none() && !self.is_mine(value) => self.homes.get(&value).cloned(),
+            _ => None,
+        };
+        let Some(home) = home else { return Ok(None) };
+        let wide = |w: &Self, id: NodeId| -> Vec<AxisId> {
+            graph.axes_of(id).iter().copied().filter(|a| w.env(*a).is_none_or(|d| w.k.dim(d).kind.capacity() > 1)).collect()
+        };
+        let along: Vec<&(AxisId, NodeId)> = subs.iter().filter(|s| graph.axes_of(s.1).contains(&inner)).collect();
+        let [(axis, index)] = along.as_slice() else { return Ok(None) };
+        // Only the loop moves this index, and nothing else moves with the loop.
+        let (axis, index) = (*axis, *index);
+        let kept = graph.axes_of(value).iter().any(|a| *a == inner && !subs.iter().any(|s| s.0 == *a));
+        let rows = wide(self, id).len().saturating_sub(1);
+        if graph.dtype(id) != DType::Bool || kept || rows > 1 || wide(self, index) != [inner] || subs.iter().any(|s| self.mentions_reduction(s.1)) {
+            return Ok(None);
+        }
+        let Some((first, last)) = self.interval(index)? else { return Ok(None) };
+        let one = self.k.int(1);
+        let apart = self.k.op(ScalarOp::Sub, &[last, first]);
+        let near = self.k.op(ScalarOp::Le, &[apart, one]);
+        let (mut all, mut any) = (near, self.truth(false));
+        for at in [first, last] {
+            let mut place = Vec::new();
+            let mut guard = Vec::new();
+            for a in &home.axes {
+                match subs.iter().find(|s| s.0 == *a) {
+                    Some(_) if *a == axis => {
+                        place.push(at);
+                        guard.push(true);
+                    }
+                    Some(s) => {
+                        place.push(self.expr(s.1)?);
+                        guard.push(true);
+                    }
+                    None => {
+                        let dim = self.dim_of(*a)?;
+                        place.push(self.k.add(Expr::Pos(dim)));
+                        guard.push(false);
+                    }
+                }
+            }
+            let load = self.k.add(Expr::Load { buffer: home.buffer, index: place, guard });
+            let over = self.sorted(self.k.dims_of(load));
+            for (op, total) in [(ReduceOp::All, &mut all), (ReduceOp::Any, &mut any)] {
+                let result = if over.is_empty() {
+                    load
+                } else {
+                    let out = self.k.add_tile(format!("{}_{}", op.name(), id.index()), vec![], DType::Bool);
+                    self.push(Stmt::Reduce { out, op, over: over.clone(), expr: load, carried: None });
+                    self.k.add(Expr::Tile(out))
+                };
+                *total = self.k.op(if op == ReduceOp::All { ScalarOp::And } else { ScalarOp::Or }, &[*total, result]);
+            }
+            if first == last {
+                break;
+            }
+        }
+        let none = self.k.op(ScalarOp::Not, &[any]);
+        Ok(Some((all, self.k.op(ScalarOp::And, &[near, none]))))
     }
 
     /// Whether a value is made of loads and arithmetic along at most one wide dimension.

@@ -48,6 +48,9 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Program, CompileError> 
 
 /// As `lower`, keeping every IR.
 pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileError> {
+    // Extents that depend on tensor values are scalars of the call: whoever launches has computed them with the first program.
+    let staged = crate::graph::staged::staged(graph);
+    let graph = staged.as_ref().map_or(graph, |s| &s.second);
     let work = Work { graph: graph.clone(), cuts: BTreeSet::new() };
     // Prefixes and, unless the target has a sort, order operations become reductions and scans first: later passes know only those.
     let work = expand_order(work, options.caps.sort);

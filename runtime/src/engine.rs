@@ -12,6 +12,7 @@ use crate::plan::{Bound, Tensors, axes_text, bind, natural_storage, output_shape
 use crate::tensor::{Storage, Tensor, TensorView, TensorViewMut, elements, is_real, storage_name};
 use attnc_compiler::base::Diagnostic;
 use attnc_compiler::graph::Graph;
+use attnc_compiler::graph::staged::staged;
 use attnc_compiler::interp::{self, Array, Data, InterpError};
 use attnc_compiler::kernel::plan::Plan;
 use attnc_compiler::lower::{CompileError, Options, lower};
@@ -101,11 +102,19 @@ impl Engine {
 
     /// Makes a checked graph ready to run.
     pub fn kernel(&self, graph: Graph, warnings: Vec<Diagnostic>, options: &CompileOptions) -> Result<Kernel, RuntimeError> {
+        // Extents that depend on tensor values come out of a program of their own, which runs first.
+        let (graph, extents) = match staged(&graph) {
+            Some(s) => {
+                let first = self.kernel(s.first, vec![], options)?;
+                (s.second, Some((first, s.scalars)))
+            }
+            None => (graph, None),
+        };
         let interface = interface::of(&graph).map_err(|axis| RuntimeError::Unsupported {
             target: self.target(),
             what: format!("the extent of axis `{axis}` depends on the contents of a tensor"),
         })?;
-        Ok(Kernel(Arc::new(Inner { engine: self.clone(), graph, interface, warnings, options: options.clone(), made: Mutex::new(Vec::new()) })))
+        Ok(Kernel(Arc::new(Inner { engine: self.clone(), graph, interface, extents, warnings, options: options.clone(), made: Mutex::new(Vec::new()) })))
     }
 }
 
@@ -117,6 +126,8 @@ struct Inner {
     engine: Engine,
     graph: Graph,
     interface: Interface,
+    /// The program that computes extents out of tensors, and the scalars of this one that its outputs are, in order.
+    extents: Option<(Kernel, Vec<String>)>,
     warnings: Vec<Diagnostic>,
     options: CompileOptions,
     /// One entry for each set of storages and fixed extents met so far.
@@ -212,7 +223,9 @@ impl Kernel {
     ///
     /// Errors: as `run`.
     pub fn run_with(&self, tensors: &[(&str, TensorView<'_>)], scalars: &[(&str, Scalar)], extents: &[(&str, i64)]) -> Result<Outputs, RuntimeError> {
-        let bound = self.bind(tensors, scalars, extents)?;
+        let late = self.late_extents(tensors, scalars, extents)?;
+        let scalars: Vec<(&str, Scalar)> = scalars.iter().copied().chain(late.iter().map(|(n, e)| (n.as_str(), *e))).collect();
+        let bound = self.bind(tensors, &scalars, extents)?;
         let mut made = allocate(self.signature(), &bound)?;
         let views = made.iter_mut().map(|(_, t)| t.view_mut()).collect();
         self.execute(&bound, views)?;
@@ -224,7 +237,9 @@ impl Kernel {
     ///
     /// Errors: those of `run`, and outputs that are missing, unknown, or of another shape or dtype; then nothing has been written.
     pub fn run_into(&self, tensors: &[(&str, TensorView<'_>)], scalars: &[(&str, Scalar)], outputs: &mut [(&str, TensorViewMut<'_>)]) -> Result<(), RuntimeError> {
-        let bound = self.bind(tensors, scalars, &[])?;
+        let late = self.late_extents(tensors, scalars, &[])?;
+        let scalars: Vec<(&str, Scalar)> = scalars.iter().copied().chain(late.iter().map(|(n, e)| (n.as_str(), *e))).collect();
+        let bound = self.bind(tensors, &scalars, &[])?;
         let plan = self.signature();
         let mut views: Vec<Option<TensorViewMut<'_>>> = plan.outputs.iter().map(|_| None).collect();
         for (name, view) in outputs {
@@ -247,6 +262,17 @@ impl Kernel {
         });
         let views = views.collect::<Result<Vec<_>, _>>()?;
         self.execute(&bound, views)
+    }
+
+    /// Values of the scalars that are extents computed from tensors.
+    fn late_extents(&self, tensors: Tensors<'_>, scalars: &[(&str, Scalar)], extents: &[(&str, i64)]) -> Result<Vec<(String, Scalar)>, RuntimeError> {
+        let Some((first, names)) = &self.0.extents else { return Ok(Vec::new()) };
+        let values = first.run_with(tensors, scalars, extents)?;
+        let each = names.iter().zip(values.iter()).map(|(name, (_, value))| {
+            let extent = value.view().to_i64().first().copied().ok_or_else(|| RuntimeError::Bug(format!("no value for the {name}")))?;
+            Ok((name.clone(), Scalar::Int(extent)))
+        });
+        each.collect()
     }
 
     fn execute(&self, bound: &Bound<'_>, outputs: Vec<TensorViewMut<'_>>) -> Result<(), RuntimeError> {

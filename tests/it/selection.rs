@@ -118,6 +118,30 @@ fn scores_that_another_kernel_reads_are_stored() {
 }
 
 #[test]
+fn an_axis_may_be_as_long_as_values_say() {
+    use attnc_runtime::{CompileOptions, Engine, Tensor};
+    let source = "kernel x(x: [b,t], tau: real = 0) -> (n: int [b], at: int [b,j], best: [j]) {
+        let kept = x > tau
+        n = count[t] (kept)
+        axis j: max[b] n
+        at = list[t -> j](kept) ?? -1
+        best = max[b] (x[t = list[t -> j](kept)] where j < n)
+    }";
+    let x = Tensor::new(vec![1.0f32, -2.0, 3.0, 0.5, -1.0, 2.0, -3.0, -1.0], &[2, 4]).expect("a tensor");
+    let none = Tensor::new(vec![-1.0f32; 8], &[2, 4]).expect("a tensor");
+    for engine in [Engine::interp(), Engine::cpu().expect("the processor")] {
+        let kernel = engine.compile(source, None, &CompileOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+        let out = kernel.run(&[("x", x.view())], &[]).unwrap_or_else(|e| panic!("{e}"));
+        let at = out.get("at").expect("an output");
+        assert_eq!((at.shape(), at.view().to_i64()), (&[2, 3][..], vec![0, 2, 3, 1, -1, -1]));
+        assert_eq!(out.get("best").expect("an output").view().to_f64(), [2.0, 3.0, 0.5]);
+        // Another call, another extent.
+        let out = kernel.run(&[("x", none.view())], &[]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(out.get("at").expect("an output").shape(), [2, 0]);
+    }
+}
+
+#[test]
 fn a_step_of_a_scan_orders_its_own_values() {
     let source = "kernel x(x: [t,s], n: int) -> (o: int [t,s]) {
         scan t {

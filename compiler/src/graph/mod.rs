@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod ir;
+pub mod staged;
 #[cfg(test)]
 mod tests;
 pub mod text;

@@ -43,8 +43,8 @@ const TEXTS: &[(&str, &str)] = &[
     ),
     (
         "A0304",
-        "Extents of axes and numbers of rounds are known at the call: they are ints made of extents, int parameters without axes and \
-         constants. A data-dependent size is an upper bound plus a condition.",
+        "Extents of axes and numbers of rounds are ints without axes. A number of rounds is made of extents, int parameters without axes and \
+         constants; an extent may also be computed from tensors, but not from an axis whose own extent is.",
     ),
     ("A0305", "A read names an axis that the value does not have; it would silently do nothing."),
     ("A0306", "An axis is named twice where each may appear once."),

@@ -230,8 +230,8 @@ impl<'a> Elab<'a> {
             Some(format!("it is {}", self.graph.dtype(node).name()))
         } else if !self.graph.axes_of(node).is_empty() {
             Some(format!("it varies over {}", self.axes_text(self.graph.axes_of(node).clone())))
-        } else if !self.host_scalar(node) {
-            Some("it depends on the contents of a tensor".to_string())
+        } else if self.depends_on_late(node) {
+            Some("it depends on an axis whose extent depends on the contents of a tensor".to_string())
         } else if !val.conds.is_empty() {
             Some("it may be absent".to_string())
         } else {
@@ -240,11 +240,18 @@ impl<'a> Elab<'a> {
         match problem {
             None => Ok(node),
             Some(why) => Err(self.report(
-                Diagnostic::error("A0304", "an extent must be an int that is known at the call")
+                Diagnostic::error("A0304", "an extent must be an int without axes that is always present")
                     .label(span, why)
-                    .help("use extents (`T`, `len(t)`), int parameters without axes, and constants"),
+                    .help("use extents (`T`, `len(t)`), int parameters without axes, constants, and reductions to one number"),
             )),
         }
+    }
+
+    /// Whether the value depends on an axis whose extent the host cannot compute.
+    fn depends_on_late(&self, node: NodeId) -> bool {
+        let late = |a: &usize| matches!(self.graph.axes[*a].extent, Extent::Value(n) if !self.host_scalar(n));
+        let late = (0..self.graph.axes.len()).filter(late).map(|a| AxisId(a as u32)).collect();
+        crate::graph::staged::speaks_of(&self.graph, node, &late)
     }
 
     /// Whether the caller's side can compute the node: constants, extents, scalar inputs and pointwise ops on them.

@@ -105,7 +105,7 @@ fn refusals_of_kernels() {
         // `v[t = s]` forgotten.
         ("o = sum[s] softmax[s](sum[d] q * k[t = s] where s <= t) * v", "A0303"),
         ("axis j: n\n o = v", "A0304"),
-        ("axis j: (sum[b, t] n)\n o = v", "A0304"),
+        ("axis j: (sum[b, t] n), i: len(j) + m\n o = v", "A0304"),
         ("o = sum[s] v[s = t]", "A0305"),
         ("o = v[t = s, t = s]", "A0306"),
         ("o = sum[s, s] v[t = s]", "A0306"),

@@ -184,6 +184,13 @@ impl<'c> Writer<'c, '_> {
         self.call("llvm.nvvm.barrier.cta.sync.aligned.all", &[which.into()]);
     }
 
+    /// A named barrier of two groups: one waits, the other one arrives.
+    pub fn pair_barrier(&mut self, wait: bool, id: IntValue<'c>) {
+        let name = if wait { "llvm.nvvm.barrier.cta.sync.aligned.count" } else { "llvm.nvvm.barrier.cta.arrive.aligned.count" };
+        let count = self.word(256);
+        self.call(name, &[id.into(), count.into()]);
+    }
+
     pub fn expect(&mut self, at: IntValue<'c>, bytes: u64) {
         let at = self.shared(at);
         let bytes = self.word(bytes);

@@ -104,13 +104,7 @@ impl<'c, 'm> Writer<'c, 'm> {
                 Some(self.real_call("llvm.nvvm.ex2.approx.ftz", &[x]))
             }
             (ScalarOp::ExpDiff, [a, b]) => {
-                // Minus infinity counts as a very small number, so that the difference of two of them gives zero; and only `b` is changed, which is
-                // mostly the same for a whole row.
-                let (least, scale, back) = (self.real(-1.0e38), self.real(log2e), self.real(-log2e));
-                let b = self.real_call("llvm.maximum", &[*b, least]);
-                let shift = self.binary(Binary::FMul, b, back);
-                let x = self.fma(*a, scale, shift);
-                Some(self.real_call("llvm.nvvm.ex2.approx.ftz", &[x]))
+                Some(self.exp_of_scaled(*a, None, *b))
             }
             (ScalarOp::Log, [a]) => {
                 let scale = self.real(std::f32::consts::LN_2);
@@ -136,6 +130,21 @@ impl<'c, 'm> Writer<'c, 'm> {
             }
             _ => None,
         }
+    }
+
+    /// `exp(c x - m)`, 0 where `c x` is minus infinity. Minus infinity in `m` counts as a very small number, so that the difference of two of them
+    /// gives zero; only `m` is changed, which is mostly the same for a whole row.
+    pub fn exp_of_scaled(&mut self, x: Value<'c>, c: Option<Value<'c>>, m: Value<'c>) -> Value<'c> {
+        let log2e = std::f32::consts::LOG2_E;
+        let (least, scale, back) = (self.real(-1.0e38), self.real(log2e), self.real(-log2e));
+        let m = self.real_call("llvm.maximum", &[m, least]);
+        let shift = self.binary(Binary::FMul, m, back);
+        let scale = match c {
+            Some(c) => self.binary(Binary::FMul, c, scale),
+            None => scale,
+        };
+        let y = self.fma(x, scale, shift);
+        self.real_call("llvm.nvvm.ex2.approx.ftz", &[y])
     }
 
     fn plain_call(&mut self, name: &str, args: &[Value<'c>]) -> Value<'c> {

@@ -8,7 +8,7 @@ use crate::EmitError;
 use crate::expand::{self, Binary, Lane};
 use attnc_compiler::kernel::warp::*;
 use attnc_compiler::kernel::{Inst, Stmt, Storage, Value};
-use attnc_compiler::ops::DType;
+use attnc_compiler::ops::{DType, ScalarOp};
 use inkwell::AddressSpace;
 use inkwell::module::Linkage;
 use inkwell::types::BasicTypeEnum;
@@ -278,6 +278,19 @@ impl<'c> Lower<'c, '_, '_> {
                 }
                 Ok(())
             }
+            WarpOp::Turn { pass } => {
+                let (group, math) = (self.state()?.group, self.warps()?.math);
+                if !*pass {
+                    self.w.pair_barrier(true, group);
+                    return Ok(());
+                }
+                let next = self.w.plus(group, self.w.word(1));
+                let last = self.w.binary(Binary::IEq, group.into(), self.w.word(u64::from(math)).into());
+                let next = self.w.select(last, self.w.word(1).into(), next.into());
+                let next = self.w.i(next);
+                self.w.pair_barrier(false, next);
+                Ok(())
+            }
             WarpOp::Each { out, region } => {
                 let Some(layout) = self.warps()?.fragment(*out).map(|f| f.layout) else { return Err(self.broken("a fragment does not exist")) };
                 self.pin()?;
@@ -345,6 +358,18 @@ impl<'c> Lower<'c, '_, '_> {
         self.go(exit)?;
         self.w.builder.position_at_end(other);
         self.w.set_registers(true, registers.1);
+        if self.warps()?.turns {
+            // The first turn is the first group's.
+            let last = self.w.word(u64::from(self.warps()?.math));
+            let mine = self.w.binary(Binary::IEq, group.into(), last.into());
+            let (yes, after) = (self.fresh("hand"), self.fresh("start"));
+            self.branch(mine, yes, after)?;
+            self.w.builder.position_at_end(yes);
+            let one = self.w.word(1);
+            self.w.pair_barrier(false, one);
+            self.go(after)?;
+            self.w.builder.position_at_end(after);
+        }
         self.stmts(math)?;
         self.go(exit)?;
         self.w.builder.position_at_end(exit);
@@ -428,8 +453,35 @@ impl<'c> Lower<'c, '_, '_> {
             let x = self.load(self.w.real.into(), slot)?;
             self.set(*v, x);
         }
-        self.stmts(&region.body)?;
+        self.region_body(region)?;
         region.results.iter().map(|r| self.get(*r)).collect()
+    }
+
+    /// The lets of a region. The exponential of the difference of `x * c` and `m` is one fused operation and one function when `x` is the element:
+    /// `c log2 e` and `m log2 e` are the same for a row.
+    fn region_body(&mut self, region: &Region) -> Made {
+        let mut products: Vec<(Value, Value, Value)> = vec![];
+        for s in &region.body {
+            if let Stmt::Let(v, Inst::Op { op, args }) = s {
+                match (op, &args[..]) {
+                    (ScalarOp::Mul, [a, b]) => {
+                        let (x, c) = if region.reads.iter().any(|r| r.0 == *a) { (*a, *b) } else { (*b, *a) };
+                        products.push((*v, x, c));
+                    }
+                    (ScalarOp::ExpDiff, [a, m]) => {
+                        if let Some((_, x, c)) = products.iter().find(|p| p.0 == *a).copied() {
+                            let (x, c, m) = (self.get(x)?, self.get(c)?, self.get(*m)?);
+                            let value = self.w.exp_of_scaled(x, Some(c), m);
+                            self.set(*v, value);
+                            continue;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            self.stmts(std::slice::from_ref(s))?;
+        }
+        Ok(())
     }
 
     fn put(&mut self, buffer: usize, layout: Layout, region: &Region, pairs: bool) -> Made {

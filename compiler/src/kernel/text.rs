@@ -126,6 +126,7 @@ impl Kernel {
                 write!(f, " {younger}")?;
                 results.iter().try_for_each(|r| write!(f, " {}", self.frag(*r)))?;
             }
+            WarpOp::Turn { pass } => f.write_str(if *pass { " pass" } else { " take" })?,
             WarpOp::Each { out, .. } => write!(f, " {}", self.frag(*out))?,
             WarpOp::Move { to, from } | WarpOp::Pack { out: to, from } => write!(f, " {} = {}", self.frag(*to), self.frag(*from))?,
             WarpOp::Fold { out, op, from, carried } => {

@@ -271,6 +271,7 @@ impl Verifier<'_> {
                 _ => false,
             },
             WarpOp::Wait { results, .. } => results.iter().all(|f| matches!(layout(*f), Some(Layout::Acc { .. }))),
+            WarpOp::Turn { .. } => warps.turns,
             WarpOp::Each { out, region } => {
                 let ok = |f: FragId| layout(f) == layout(*out) || layout(f) == Some(Layout::Row);
                 matches!(layout(*out), Some(Layout::Acc { .. } | Layout::Row)) && region.results.len() == 1 && region.reads.iter().all(|r| ok(r.1))

@@ -102,6 +102,8 @@ pub struct Warps {
     pub maps: Vec<TensorMap>,
     /// As many blocks as run at a time share the work, instead of one block each.
     pub persistent: bool,
+    /// Math groups take turns (`WarpOp::Turn`).
+    pub turns: bool,
 }
 
 impl Warps {
@@ -153,6 +155,9 @@ pub enum WarpOp {
     Mma { acc: FragId, fresh: bool, a: Operand, b: RingId, turned: bool, k: u32 },
     /// Waits until no more than the `younger` newest products run; `results` are fragments of finished products.
     Wait { younger: u32, results: Vec<FragId> },
+    /// Groups start their products one after another, so that one multiplies while the others do vector work: waits for this group's turn, or
+    /// (`pass`) hands it to the next group. All groups meet equally many turns.
+    Turn { pass: bool },
     /// `out` element by element; one result.
     Each { out: FragId, region: Region },
     /// `to = from`, equal layouts.
@@ -176,6 +181,7 @@ impl WarpOp {
             WarpOp::Drop(_) => "drop",
             WarpOp::Mma { .. } => "mma",
             WarpOp::Wait { .. } => "wait",
+            WarpOp::Turn { .. } => "turn",
             WarpOp::Each { .. } => "each",
             WarpOp::Move { .. } => "move",
             WarpOp::Fold { .. } => "fold",

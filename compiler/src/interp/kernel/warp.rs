@@ -88,6 +88,7 @@ impl Machine<'_> {
                 self.roles.open.drain(..done);
                 Ok(())
             }
+            WarpOp::Turn { .. } => Ok(()),
             WarpOp::Each { out, region } => {
                 let layout = warps.fragments[out.0 as usize].layout;
                 let mut made = vec![0.0; self.size(layout)];

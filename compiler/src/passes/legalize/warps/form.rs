@@ -35,6 +35,8 @@ pub(super) struct LoopForm {
     /// Rings whose one view serves the whole loop.
     pub once: Vec<RingId>,
     pub check_empty: bool,
+    /// Math groups start their products in turns.
+    pub turns: bool,
     /// Fragments (carried, start) and (after, carried).
     pub inits: Vec<(FragId, FragId)>,
     pub results: Vec<(FragId, FragId)>,
@@ -67,6 +69,8 @@ pub(super) struct Form<'a> {
     pub parts: Vec<Part>,
     pub heavy: Heavy,
     used: HashSet<TileId>,
+    /// Tiles whose fragment is still to be multiplied by uniform factors.
+    pub unscaled: HashMap<TileId, Vec<ExprId>>,
 }
 
 type Fits<T> = Result<T, String>;
@@ -91,6 +95,7 @@ impl<'a> Form<'a> {
             parts: vec![],
             heavy: Heavy::Even,
             used: HashSet::new(),
+            unscaled: HashMap::new(),
         };
         f.definitions(&k.body);
         let loops = k.body.iter().filter(|s| matches!(s, Stmt::Loop(_))).count();
@@ -120,7 +125,12 @@ impl<'a> Form<'a> {
 
     pub fn warps(&self, units: &MatrixUnits, maps: Vec<TensorMap>, persistent: bool) -> Warps {
         let registers = units.registers(self.math);
-        Warps { math: self.math, registers, fragments: self.fragments.clone(), rings: self.rings.clone(), maps, persistent }
+        Warps { math: self.math, registers, fragments: self.fragments.clone(), rings: self.rings.clone(), maps, persistent, turns: self.has_turns() }
+    }
+
+    /// Whether math groups take turns in some loop.
+    fn has_turns(&self) -> bool {
+        self.parts.iter().any(|p| matches!(p, Part::Loop(l) if l.turns))
     }
 
     fn definitions(&mut self, stmts: &[Stmt]) {
@@ -347,6 +357,10 @@ impl<'a> Form<'a> {
                 if self.used.contains(out) && !self.defs.contains_key(out) {
                     let f = self.frag(*out)?;
                     let dims = self.k.tile(*out).dims.clone();
+                    if let Some(node) = self.fill(*out, f, *expr, &dims)? {
+                        nodes.push(node);
+                        return Ok(());
+                    }
                     nodes.push(self.each(f, *expr, dims)?);
                 }
             }
@@ -361,13 +375,17 @@ impl<'a> Form<'a> {
                 let dims = vec![self.row, *over];
                 let layout = self.layout(&dims)?;
                 let from = self.operand_frag(*expr, &dims, nodes)?;
+                let scale = match self.k.expr(*expr) {
+                    Expr::Tile(t) => self.unscaled.get(t).cloned().unwrap_or_default(),
+                    _ => vec![],
+                };
                 let spare = self.fragment("in", layout);
                 if self.fragments[result.0 as usize].layout != Layout::Row {
                     return Err("the result of a reduction has columns".into());
                 }
                 let mut reads = vec![from];
                 reads.extend(carried);
-                let work = Work::Fold { out: result, op: combine, from, carried, over: *over, spare, identity, row: self.row };
+                let work = Work::Fold { out: result, op: combine, from, carried, over: *over, spare, identity, row: self.row, scale };
                 nodes.push(Node { work, reads, writes: vec![result], rings: vec![], clocks: layout.registers() + 60, classed: false });
             }
             Stmt::Dot { out, a, b, over, carried } => self.dot(*out, *a, *b, over, *carried, within, nodes, once)?,
@@ -447,6 +465,10 @@ impl<'a> Form<'a> {
             }
         };
         let result = self.frag(out)?;
+        let uniform = |e: &ExprId| self.k.dims_of(*e).iter().all(|d| self.k.dim(*d).kind.capacity() == 1);
+        if !factors.is_empty() && factors.iter().all(uniform) && self.reads_are_empty(&factors) && self.may_stay_unscaled(out) {
+            self.unscaled.insert(out, std::mem::take(&mut factors));
+        }
         let target = if factors.is_empty() { result } else { self.fragment("raw", Layout::Acc { cols: n }) };
         let acc = carried.map(|c| self.frag(c)).transpose()?;
         reads.extend(acc);
@@ -462,6 +484,89 @@ impl<'a> Form<'a> {
             nodes.push(Node { work, reads, writes: vec![result], rings: vec![], clocks: n / 2, classed: false });
         }
         Ok(())
+    }
+
+    fn reads_are_empty(&self, exprs: &[ExprId]) -> bool {
+        exprs.iter().all(|e| self.reads(*e).is_ok_and(|r| r.is_empty()))
+    }
+
+    /// Whether all readers of a product take it with a uniform scale to come: masks to minus infinity, running maxima, and exponentials of
+    /// the difference from a row value. A maximum of scaled values is the scaled maximum, or minimum where the scale is negative.
+    fn may_stay_unscaled(&self, t: TileId) -> bool {
+        let mut ok = true;
+        let mut held = vec![t];
+        let mut at = 0;
+        while at < held.len() {
+            let t = held[at];
+            at += 1;
+            self.readers(&self.k.body, t, &mut |s| match s {
+                Stmt::Map { out, expr } => match self.k.expr(*expr) {
+                    Expr::Tile(_) => held.push(*out),
+                    Expr::Masked { cond, value, other, .. } => {
+                        let plain = *self.k.expr(*value) == Expr::Tile(t) && *self.k.expr(*other) == Expr::Const(Scalar::Real(f64::NEG_INFINITY));
+                        let (mut tiles, mut more) = (vec![], vec![]);
+                        let clean = self.tiles(*cond, &mut tiles).is_ok() && !tiles.contains(&t) && self.tiles(*value, &mut more).is_ok();
+                        ok &= plain && clean;
+                        held.push(*out);
+                    }
+                    Expr::Op { op: ScalarOp::ExpDiff, args } => {
+                        ok &= *self.k.expr(args[0]) == Expr::Tile(t) && matches!(self.k.expr(args[1]), Expr::Tile(m) if self.k.tile(*m).dims == [self.row]);
+                    }
+                    _ => ok = false,
+                },
+                Stmt::Reduce { op, expr, .. } => ok &= *op == crate::reduce::ReduceOp::Max && *self.k.expr(*expr) == Expr::Tile(t),
+                _ => ok = false,
+            });
+        }
+        ok
+    }
+
+    /// Calls `each` for every statement that reads a tile.
+    fn readers(&self, stmts: &[Stmt], t: TileId, each: &mut dyn FnMut(&Stmt)) {
+        for s in stmts {
+            let (exprs, carried): (Vec<ExprId>, Option<TileId>) = match s {
+                Stmt::Map { expr, .. } => (vec![*expr], None),
+                Stmt::Reduce { expr, carried, .. } => (vec![*expr], *carried),
+                Stmt::Dot { a, b, carried, .. } => (vec![*a, *b], *carried),
+                Stmt::Store { index, expr, .. } => (index.iter().copied().chain([*expr]).collect(), None),
+                Stmt::Loop(l) => {
+                    self.readers(&l.head, t, each);
+                    self.readers(&l.body, t, each);
+                    if l.carries.iter().any(|c| c.next == t || c.init == t) {
+                        each(s);
+                    }
+                    continue;
+                }
+                Stmt::Order(_) => (vec![], None),
+            };
+            let mut tiles = vec![];
+            let readable = exprs.iter().all(|e| self.tiles(*e, &mut tiles).is_ok());
+            if !readable || tiles.contains(&t) || carried == Some(t) {
+                each(s);
+            }
+        }
+    }
+
+    /// A mask, or a copy, of a tile whose scale is still to come.
+    fn fill(&mut self, out: TileId, f: FragId, expr: ExprId, dims: &[DimId]) -> Fits<Option<Node>> {
+        let (value, cond, class) = match self.k.expr(expr) {
+            Expr::Tile(t) => (*t, None, None),
+            Expr::Masked { cond, value, class, .. } => match self.k.expr(*value) {
+                Expr::Tile(t) => (*t, Some(*cond), *class),
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        let Some(scale) = self.unscaled.get(&value).cloned() else { return Ok(None) };
+        self.unscaled.insert(out, scale.clone());
+        let from = self.frag(value)?;
+        let mut reads = vec![from];
+        if let Some(cond) = cond {
+            reads.extend(self.frags_read(cond)?);
+        }
+        let clocks = self.fragments[f.0 as usize].layout.registers();
+        let work = Work::Fill { out: f, from, cond, class, scale, dims: dims.to_vec() };
+        Ok(Some(Node { work, reads, writes: vec![f], rings: vec![], clocks, classed: class.is_some() }))
     }
 
     /// The ring of a load; its tile covers the two dimensions.
@@ -567,7 +672,10 @@ impl<'a> Form<'a> {
         }
         // Bounds that follow the rows leave no empty blocks worth a test.
         let check_empty = l.empty.is_some() && !lo && !hi;
-        Ok(LoopForm { dim: l.dim, l: l.clone(), nodes, schedule, once, check_empty, inits, results })
+        // Turns pay when a body starts all its products before it waits for one: the turn is then short.
+        let products = nodes.iter().filter(|n| n.is_product()).count();
+        let turns = self.math > 1 && schedule.is_staged() && schedule.order.iter().take(products).all(|i| nodes[*i].is_product());
+        Ok(LoopForm { dim: l.dim, l: l.clone(), nodes, schedule, once, check_empty, turns, inits, results })
     }
 }
 

@@ -12,9 +12,11 @@ pub(super) enum Work {
     Each { out: FragId, expr: ExprId, dims: Vec<DimId> },
     /// `out = from * factors`.
     Scale { out: FragId, from: FragId, factors: Vec<ExprId>, dims: Vec<DimId> },
+    /// `out = cond ? from : the value that the scale takes to minus infinity`, for scores whose scale is still to come.
+    Fill { out: FragId, from: FragId, cond: Option<ExprId>, class: Option<DimId>, scale: Vec<ExprId>, dims: Vec<DimId> },
     Move { to: FragId, from: FragId },
     /// Columns past the end of a block of `over` take no part; `spare` is room to leave them out.
-    Fold { out: FragId, op: ScalarOp, from: FragId, carried: Option<FragId>, over: DimId, spare: FragId, identity: f64, row: DimId },
+    Fold { out: FragId, op: ScalarOp, from: FragId, carried: Option<FragId>, over: DimId, spare: FragId, identity: f64, row: DimId, scale: Vec<ExprId> },
     /// As for `Fold`.
     Pack { out: FragId, from: FragId, over: DimId, spare: FragId, row: DimId },
     Store { buffer: BufId, index: Vec<ExprId>, dims: Vec<DimId>, expr: ExprId },

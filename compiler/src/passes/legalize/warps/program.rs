@@ -7,7 +7,7 @@ use crate::kernel::Value;
 use crate::kernel::caps::MatrixUnits;
 use crate::kernel::plan::HostExpr;
 use crate::kernel::warp::*;
-use crate::ops::{DType, Scalar, ScalarOp};
+use crate::ops::{DType, ScalarOp};
 use crate::passes::error::CompileError;
 use crate::tiles::*;
 
@@ -320,7 +320,14 @@ impl Lower<'_> {
             if role == Role::Copy {
                 continue;
             }
+            let turns = l.turns && now.iter().all(Option::is_some);
+            if turns && at == 0 {
+                self.b.warp(WarpOp::Turn { pass: false });
+            }
             self.node(form, node, Some(instance))?;
+            if turns && node.is_product() && !present[at + 1..].iter().any(|i| l.nodes[*i].is_product()) {
+                self.b.warp(WarpOp::Turn { pass: true });
+            }
             if let Work::Mma { out, a, .. } = &node.work {
                 let operand = if let Operand::Frag(f) = a { Some(*f) } else { None };
                 open.push(Open { out: *out, operand, rings: node.rings.clone() });
@@ -347,6 +354,26 @@ impl Lower<'_> {
                 self.b.warp(WarpOp::Drop(*ring));
             }
         }
+    }
+
+    /// A scale that is still to come, uniform. Zero counts as a very small number: what is masked must become minus infinity under it.
+    fn scale(&mut self, form: &Form, factors: &[ExprId]) -> Result<Value, String> {
+        let mut product: Option<Value> = None;
+        for f in factors {
+            let v = self.uniform(form, *f)?;
+            product = Some(product.map_or(v, |p| self.b.mul(p, v)));
+        }
+        let (zero, tiny) = (self.b.real(0.0), self.b.real(1e-30));
+        let c = product.unwrap_or(tiny);
+        let none = self.b.eq(c, zero);
+        Ok(self.b.select(none, tiny, c))
+    }
+
+    /// What the scale takes to minus infinity.
+    fn fill_value(&mut self, c: Value) -> Value {
+        let (zero, low, high) = (self.b.real(0.0), self.b.real(f64::NEG_INFINITY), self.b.real(f64::INFINITY));
+        let positive = self.b.le(zero, c);
+        self.b.select(positive, low, high)
     }
 
     /// Values of tiles that are evaluated where they are read.
@@ -386,6 +413,7 @@ impl Lower<'_> {
         let mut element = Element::default();
         let mut reads = vec![];
         let mut values = vec![];
+        let mut later = vec![];
         for d in dims {
             element.offset.insert(*d, if *d == form.row { row } else { col });
         }
@@ -405,9 +433,17 @@ impl Lower<'_> {
                 let v = self.b.param(DType::Real);
                 reads.push((v, *f));
                 element.memo.insert(id, v);
+                if let Some(scale) = form.unscaled.get(&t) {
+                    later.push((id, v, scale.clone()));
+                }
             }
         }
         self.b.begin_body();
+        for (id, v, scale) in later {
+            let c = self.scale(form, &scale)?;
+            let scaled = self.b.mul(v, c);
+            element.memo.insert(id, scaled);
+        }
         if exprs.iter().any(|e| self.loads(form, *e)) {
             // Lanes past the end of a block read the last position.
             for d in dims {
@@ -460,6 +496,7 @@ impl Lower<'_> {
         }
         match work {
             Work::Each { expr, .. } => find(self, form, *expr),
+            Work::Fill { class, .. } => *class,
             _ => None,
         }
     }
@@ -496,18 +533,56 @@ impl Lower<'_> {
                 })?;
                 self.b.warp(WarpOp::Each { out: *out, region });
             }
+            Work::Fill { out, from, cond, class, scale, dims } => {
+                let Some(cond) = cond.filter(|_| class.is_none_or(|c| !self.full.contains(&c))) else {
+                    self.b.warp(WarpOp::Move { to: *out, from: *from });
+                    return Ok(());
+                };
+                let c = self.scale(form, scale)?;
+                let fill = self.fill_value(c);
+                let region = self.region(form, dims, Some(*from), &[cond], &mut |l, _, v| vec![l.b.select(v[1], v[0], fill)])?;
+                self.b.warp(WarpOp::Each { out: *out, region });
+            }
             Work::Move { to, from } => {
                 if to != from {
                     self.b.warp(WarpOp::Move { to: *to, from: *from });
                 }
             }
-            Work::Fold { out, op, from, carried, over, spare, identity, row } => {
+            Work::Fold { out, op: _, from, carried, over, spare, identity: _, row, scale } if !scale.is_empty() => {
+                // The largest scaled value is the scaled largest value, or smallest where the scale is negative.
+                let c = self.scale(form, scale)?;
+                let fill = self.fill_value(c);
+                let zero = self.b.real(0.0);
+                let positive = self.b.le(zero, c);
+                let mut gate = self.b.begin_if(positive);
+                let fold = |op: ScalarOp| move |from: FragId| WarpOp::Fold { out: *out, op, from, carried: None };
+                self.inside(form, *from, *spare, [*row, *over], fill, instance, &fold(ScalarOp::Max))?;
+                self.b.begin_else(&mut gate);
+                self.inside(form, *from, *spare, [*row, *over], fill, instance, &fold(ScalarOp::Min))?;
+                self.b.end_if(gate);
+                let carried = *carried;
+                let region = self.region(form, &[*row], Some(*out), &[], &mut |l, _, v| vec![l.b.mul(v[0], c)])?;
+                self.b.warp(WarpOp::Each { out: *out, region });
+                if let Some(carried) = carried {
+                    let mut region = self.region(form, &[*row], Some(*out), &[], &mut |_, _, v| v.to_vec())?;
+                    let old = self.b.param(DType::Real);
+                    self.b.begin_body();
+                    let larger = self.b.max(old, region.results[0]);
+                    region.body.extend(self.b.end_body());
+                    region.reads.push((old, carried));
+                    region.results = vec![larger];
+                    self.b.warp(WarpOp::Each { out: *out, region });
+                }
+            }
+            Work::Fold { out, op, from, carried, over, spare, identity, row, .. } => {
+                let identity = self.b.real(*identity);
                 let fold = |from: FragId| WarpOp::Fold { out: *out, op: *op, from, carried: *carried };
-                self.inside(form, *from, *spare, [*row, *over], *identity, instance, &fold)?;
+                self.inside(form, *from, *spare, [*row, *over], identity, instance, &fold)?;
             }
             Work::Pack { out, from, over, spare, row } => {
+                let zero = self.b.real(0.0);
                 let pack = |from: FragId| WarpOp::Pack { out: *out, from };
-                self.inside(form, *from, *spare, [*row, *over], 0.0, instance, &pack)?;
+                self.inside(form, *from, *spare, [*row, *over], zero, instance, &pack)?;
             }
             Work::Store { buffer, index, dims, expr } => {
                 let last = index.last().copied();
@@ -546,7 +621,7 @@ impl Lower<'_> {
     /// An op on the fragment, with `identity` in the columns past the end of the block. Whole blocks take a way without copies: the fragment
     /// is read again later, so a masked copy beside it would double its registers.
     #[allow(clippy::too_many_arguments)]
-    fn inside(&mut self, form: &Form, from: FragId, spare: FragId, dims: [DimId; 2], identity: f64, instance: Option<Instance>, op: &dyn Fn(FragId) -> WarpOp) -> Result<(), String> {
+    fn inside(&mut self, form: &Form, from: FragId, spare: FragId, dims: [DimId; 2], identity: Value, instance: Option<Instance>, op: &dyn Fn(FragId) -> WarpOp) -> Result<(), String> {
         let Some(instance) = instance.filter(|_| matches!(self.k.dim(dims[1]).kind, DimKind::Loop { .. })) else {
             self.b.warp(op(from));
             return Ok(());
@@ -556,8 +631,7 @@ impl Lower<'_> {
             let offset = element.offset.get(&dims[1]).copied().unwrap_or(v[0]);
             let n = l.b.sub(instance.bounds.stop, instance.bounds.start);
             let ok = l.b.lt(offset, n);
-            let other = l.b.scalar(Scalar::Real(identity));
-            vec![l.b.select(ok, v[0], other)]
+            vec![l.b.select(ok, v[0], identity)]
         })?;
         self.b.warp(WarpOp::Each { out: spare, region });
         self.b.warp(op(spare));

@@ -10,3 +10,4 @@ mod random;
 mod selection;
 mod snapshots;
 mod streams;
+mod warps;

@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod cpu;
 pub mod device;
 pub mod random;
+pub mod simulated;
 
 use attnc_compiler::base::Severity;
 use attnc_compiler::graph::Graph;

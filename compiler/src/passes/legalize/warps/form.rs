@@ -193,16 +193,17 @@ impl<'a> Form<'a> {
                 Stmt::Store { index, expr, .. } => {
                     index.iter().chain([expr]).try_for_each(|e| self.tiles(*e, out))?;
                 }
-                Stmt::Dot { out: o, a, b, over, carried } => {
+                Stmt::Dot { a, b, over, carried, .. } => {
                     out.extend(carried);
-                    let (a, _, swapped) = self.sides(*a, *b)?;
-                    let _ = swapped;
-                    let (main, factors) = self.strip(a, over[0])?;
+                    let (a, b, _) = self.sides(*a, *b)?;
+                    let (main, mut factors) = self.strip(a, over[0])?;
+                    let second = self.second(b, over[0]);
+                    factors.extend(second.1);
+                    factors.extend(second.2);
                     factors.iter().try_for_each(|e| self.tiles(*e, out))?;
                     if !matches!(self.k.expr(main), Expr::Load { .. }) {
                         self.tiles(main, out)?;
                     }
-                    let _ = o;
                 }
                 Stmt::Loop(l) => {
                     out.extend(l.carries.iter().flat_map(|c| [c.param, c.init, c.next, c.result]));
@@ -247,6 +248,17 @@ impl<'a> Form<'a> {
         match with[..] {
             [one] if matches!(self.k.expr(one), Expr::Load { .. }) => Ok((one, without)),
             _ => Ok((e, vec![])),
+        }
+    }
+
+    /// The load of a second operand, its factors that do not vary along `over`, and those that vary along it alone, which the first operand takes.
+    fn second(&self, e: ExprId, over: DimId) -> (ExprId, Vec<ExprId>, Vec<ExprId>) {
+        let (with, without): (Vec<ExprId>, Vec<ExprId>) = self.product(e).into_iter().partition(|f| self.has_dim(*f, over));
+        let wide = |e: &ExprId| self.k.dims_of(*e).into_iter().any(|d| d != over && self.k.dim(d).kind.capacity() > 1);
+        let (columns, alone): (Vec<ExprId>, Vec<ExprId>) = with.into_iter().partition(wide);
+        match columns[..] {
+            [one] if matches!(self.k.expr(one), Expr::Load { .. }) => (one, without, alone),
+            _ => (e, vec![], vec![]),
         }
     }
 
@@ -426,7 +438,7 @@ impl<'a> Form<'a> {
         let Layout::Acc { cols: n } = self.layout(&dims)? else { return Err("a product without columns".into()) };
         let Some(col) = dims.iter().copied().find(|d| *d != self.row) else { return Err("a product without columns".into()) };
         let (mut left, mut factors) = self.strip(a, over)?;
-        let (right, more) = self.strip(b, over)?;
+        let (right, more, moved) = self.second(b, over);
         if carried.is_some() && !(factors.is_empty() && more.is_empty()) {
             (left, factors) = (a, vec![]);
             if !more.is_empty() {
@@ -440,7 +452,7 @@ impl<'a> Form<'a> {
         let mut rings = vec![b_ring];
         let mut reads = vec![];
         let whole = matches!(self.k.dim(over).kind, DimKind::Whole { .. });
-        let view = if whole && matches!(self.k.expr(left), Expr::Load { .. }) { Some(self.ring(left, &[self.row, over], within, once)?) } else { None };
+        let view = if whole && moved.is_empty() && matches!(self.k.expr(left), Expr::Load { .. }) { Some(self.ring(left, &[self.row, over], within, once)?) } else { None };
         let operand = match view {
             Some((ring, source, other)) => {
                 if source.rows != self.row || other != storage {
@@ -451,7 +463,18 @@ impl<'a> Form<'a> {
             }
             None => {
                 let dims = [self.row, over];
-                let from = self.operand_frag(left, &dims, nodes)?;
+                let mut from = self.operand_frag(left, &dims, nodes)?;
+                if !moved.is_empty() {
+                    let layout = self.layout(&dims)?;
+                    let scaled = self.fragment("scaled", layout);
+                    let mut reads = vec![from];
+                    for f in &moved {
+                        reads.extend(self.frags_read(*f)?);
+                    }
+                    let work = Work::Scale { out: scaled, from, factors: moved, dims: dims.to_vec() };
+                    nodes.push(Node { work, reads, writes: vec![scaled], rings: vec![], clocks: layout.registers() * 4, classed: false });
+                    from = scaled;
+                }
                 let Layout::Acc { cols } = self.layout(&dims)? else { return Err("an operand without columns".into()) };
                 if cols % 16 != 0 {
                     return Err(format!("{cols} reduced columns"));

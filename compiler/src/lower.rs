@@ -4,6 +4,7 @@ use crate::graph::Graph;
 use crate::kernel::caps::Caps;
 use crate::kernel::plan::Program;
 use crate::passes::algebra::{hoist_factors, sink_scales};
+use crate::passes::chunk::chunk_scans;
 use crate::passes::complex::split_complex;
 use crate::passes::cost::Sizes;
 use crate::passes::legalize::{legalize, lower_warps};
@@ -55,6 +56,12 @@ pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileE
     // Prefixes and, unless the target has a sort, order operations become reductions and scans first: later passes know only those.
     let work = expand_order(work, options.caps.sort);
     let work = split_complex(work);
+    // Scans become scans over chunks where their step is affine.
+    let mut remarks = Vec::new();
+    let work = match options.tile.chunks {
+        Some(chunks) => chunk_scans(work, chunks, &mut remarks),
+        None => work,
+    };
     // Index arithmetic meets the memory it addresses.
     let work = push_reads(work);
     // Cascades: sums become sums that one pass can carry; factors that wait for other reductions leave them; then scales move
@@ -71,7 +78,8 @@ pub fn lower_stages(graph: &Graph, options: &Options) -> Result<Stages, CompileE
     // Twins and order axes that passes added have no known extent of their own.
     let mut extents = options.extents.clone();
     complete(&work.graph, &mut extents);
-    let tiles = tile(&work, &steps, &sizes, &partition, &extents, &options.tile)?;
+    let mut tiles = tile(&work, &steps, &sizes, &partition, &extents, &options.tile)?;
+    tiles.plan.remarks.splice(0..0, remarks);
     for kernel in &tiles.kernels {
         let faults = crate::tiles::verify::verify(kernel);
         if !faults.is_empty() {
@@ -126,6 +134,9 @@ fn complete(graph: &Graph, extents: &mut Extents) {
             if let Some(twin) = graph.axes[i].twin {
                 extents[i] = extents[twin.index()];
             }
+        }
+        if let Some(split) = graph.axes[i].split {
+            extents[i] = Some(i64::from(split.block));
         }
     }
 }

@@ -94,7 +94,7 @@ fn convert(graph: &Graph, node: NodeId, budget: &mut usize, depth: usize) -> Opt
             Some(HostExpr::Op(*op, args))
         }
         Op::Index(_) | Op::Read { .. } | Op::Reduce { .. } | Op::Prefix { .. } | Op::Rank { .. } | Op::ArgSort { .. } => None,
-        Op::TopK { .. } | Op::List { .. } | Op::State { .. } | Op::Final { .. } | Op::History { .. } | Op::Expand { .. } => None,
+        Op::TopK { .. } | Op::List { .. } | Op::Solve { .. } | Op::State { .. } | Op::Final { .. } | Op::History { .. } | Op::Expand { .. } => None,
     }
 }
 

@@ -53,6 +53,9 @@ pub(super) fn call(kernel: &Kernel, call: &TileCall) -> Option<(usize, Vec<Arg>)
             let keys = [Const(kind.code()), V(n), V(count), key_type, At(key), V(key_step)];
             (offset_of!(Table, order), [&keys[..], &[mask.map_or(Null, At), V(mask_step), out_type, At(out), V(out_step)]].concat())
         }
+        TileCall::Solve { n, cols, m, m_row, x, x_row, reverse } => {
+            (offset_of!(Table, solve), vec![V(n), V(cols), At(m), V(m_row), At(x), V(x_row), Const(i64::from(reverse))])
+        }
         TileCall::Unary { op, n, x, y } => (offset_of!(Table, unary), vec![Const(unary(op)?.code()), V(n), At(x), At(y)]),
         TileCall::Binary { op, n, a, a_step, b, b_step, y } => {
             let code = Const(binary(op)?.code());

@@ -53,7 +53,7 @@ pub fn caps_for(arch: &str) -> Caps {
 
 /// Tile sizes that fit [`caps`].
 pub fn tiles() -> TileOptions {
-    TileOptions { rows: 32, keys: 32, flat: 512, tile_limit: 1 << 12, real: Storage::F32, int: Storage::I32 }
+    TileOptions { rows: 32, keys: 32, flat: 512, tile_limit: 1 << 12, chunks: None, real: Storage::F32, int: Storage::I32 }
 }
 
 /// Bytes of shared memory that a block of a kernel with roles may ask for.

@@ -33,7 +33,7 @@ pub fn caps() -> Caps {
 
 /// Tile sizes that fit [`caps`], and storages that WGSL has.
 pub fn tiles() -> TileOptions {
-    TileOptions { rows: 16, keys: 16, flat: 256, tile_limit: 1 << 11, real: Storage::F32, int: Storage::I32 }
+    TileOptions { rows: 16, keys: 16, flat: 256, tile_limit: 1 << 11, chunks: None, real: Storage::F32, int: Storage::I32 }
 }
 
 /// One kernel as text, and what it takes.

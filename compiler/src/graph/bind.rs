@@ -98,7 +98,7 @@ pub fn is_host(graph: &Graph, node: NodeId) -> bool {
             Op::Input(i) if graph.inputs[i.index()].axes.is_empty() => todo.extend(graph.inputs[i.index()].default),
             Op::Map { args, .. } => todo.extend(args),
             Op::Input(_) | Op::Index(_) | Op::Read { .. } | Op::Reduce { .. } | Op::Prefix { .. } | Op::Rank { .. } | Op::ArgSort { .. } => return false,
-            Op::TopK { .. } | Op::List { .. } | Op::State { .. } | Op::Final { .. } | Op::History { .. } | Op::Expand { .. } => return false,
+            Op::TopK { .. } | Op::List { .. } | Op::Solve { .. } | Op::State { .. } | Op::Final { .. } | Op::History { .. } | Op::Expand { .. } => return false,
         }
     }
     true
@@ -360,7 +360,7 @@ impl Host<'_> {
             },
             Op::Index(_) => no("an index"),
             Op::Read { .. } => no("a read"),
-            Op::Reduce { .. } | Op::Prefix { .. } => no("a reduction"),
+            Op::Reduce { .. } | Op::Prefix { .. } | Op::Solve { .. } => no("a reduction"),
             Op::Rank { .. } | Op::ArgSort { .. } | Op::TopK { .. } | Op::List { .. } => no("a selection"),
             Op::State { .. } | Op::Final { .. } | Op::History { .. } => no("a state"),
             Op::Expand { .. } => no("a tensor"),

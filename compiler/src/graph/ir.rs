@@ -66,6 +66,15 @@ pub enum Extent {
     Value(NodeId),
 }
 
+/// `of = block * outer + this axis`: the axis counts positions inside the block `outer` of another axis. Its extent is `block`; positions
+/// beyond the end of `of` hold values that nobody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    pub of: AxisId,
+    pub outer: AxisId,
+    pub block: u32,
+}
+
 /// An index variable.
 #[derive(Clone, Debug)]
 pub struct Axis {
@@ -74,6 +83,8 @@ pub struct Axis {
     pub extent: Extent,
     /// The axis declared with exactly the same extent (`axis s: T`), if any: both are tiled alike.
     pub twin: Option<AxisId>,
+    /// Positions inside one block of another axis, if the axis is that.
+    pub split: Option<Split>,
     pub span: Span,
 }
 
@@ -205,6 +216,9 @@ pub enum Op {
     Final { scan: ScanId, index: u32 },
     /// Exports of the scan done so far; only the operand of a `Read` over the scan axis.
     History { scan: ScanId, index: u32 },
+    /// `y[i] = rhs[i] + sum over c < i of matrix[i, c] * y[c]` (c > i when `reverse`), `i` a position of `rows` in `matrix` and `rhs`;
+    /// the result has `cols` in place of `rows`. Both axes have one extent; Real.
+    Solve { rows: AxisId, cols: AxisId, matrix: NodeId, rhs: NodeId, reverse: bool },
     /// `value` repeated over more axes (identity on elements).
     Expand { value: NodeId, axes: Vec<AxisId> },
 }
@@ -221,6 +235,7 @@ impl Op {
             Op::Rank { key, mask, .. } | Op::ArgSort { key, mask, .. } => std::iter::once(*key).chain(*mask).collect(),
             Op::TopK { key, mask, count, .. } => std::iter::once(*key).chain(*mask).chain([*count]).collect(),
             Op::List { set, .. } => vec![*set],
+            Op::Solve { matrix, rhs, .. } => vec![*matrix, *rhs],
             Op::Expand { value, .. } => vec![*value],
         }
     }
@@ -250,6 +265,10 @@ impl Op {
                 *count = f(*count);
             }
             Op::List { set, .. } => *set = f(*set),
+            Op::Solve { matrix, rhs, .. } => {
+                *matrix = f(*matrix);
+                *rhs = f(*rhs);
+            }
             Op::Expand { value, .. } => *value = f(*value),
         }
         op
@@ -405,6 +424,17 @@ impl Graph {
                 let mut all = without(self.axes_of(*set), axes);
                 all.insert(*to);
                 (DType::Int, all)
+            }
+            Op::Solve { rows, cols, matrix, rhs, .. } => {
+                if self.dtype(*matrix) != DType::Real || self.dtype(*rhs) != DType::Real {
+                    return Err("a system is real".to_string());
+                }
+                if self.axes_of(*rhs).contains(cols) {
+                    return Err(format!("the right side has the axis `{}`", self.axis(*cols).name));
+                }
+                let mut all = without(&union(&[*matrix, *rhs]), &[*rows]);
+                all.insert(*cols);
+                (DType::Real, all)
             }
             Op::State { scan, index } => {
                 let scan = &self.scans[scan.index()];

@@ -18,7 +18,7 @@ fn input(g: &mut Graph, name: &str, dtype: DType, axes: &[AxisId], default: Opti
 }
 
 fn axis(g: &mut Graph, name: &str, extent: Extent) -> AxisId {
-    g.add_axis(Axis { name: name.into(), extent, twin: None, span: Span::default() })
+    g.add_axis(Axis { name: name.into(), extent, twin: None, split: None, span: Span::default() })
 }
 
 /// `kernel k(q: [t,d], k: [s,d], block: int = 4, scale: real = T) -> (o: [c])` with `axis c: ceildiv(T, block)`.

@@ -111,6 +111,10 @@ impl<'a> Text<'a> {
                 format!("topk{} {}, {}{}", self.list(axes), self.value(*key), self.value(*count), self.masked(*mask))
             }
             Op::List { axes, to, set } => format!("list{} -> {} {}", self.list(axes), self.axis(*to), self.value(*set)),
+            Op::Solve { rows, cols, matrix, rhs, reverse } => {
+                let sign = if *reverse { ">" } else { "<" };
+                format!("solve[{}, {} {sign}] {}, {}", self.axis(*rows), self.axis(*cols), self.value(*matrix), self.value(*rhs))
+            }
             Op::State { scan, index } => format!("state {}", self.state(*scan, *index)),
             Op::Final { scan, index } => format!("final {}", self.state(*scan, *index)),
             Op::History { scan, index } => format!("history scan{}.{index}", scan.index()),

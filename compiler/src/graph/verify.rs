@@ -162,6 +162,7 @@ impl Check<'_> {
             Op::Prefix { axis, mask, .. } => (vec![*axis], mask.iter().copied().collect()),
             Op::ArgSort { axes, to, mask, .. } => (axes.iter().copied().chain([*to]).collect(), mask.iter().copied().collect()),
             Op::List { axes, to, set } => (axes.iter().copied().chain([*to]).collect(), vec![*set]),
+            Op::Solve { rows, cols, .. } => (vec![*rows, *cols], vec![]),
             Op::Expand { axes, .. } => (axes.clone(), vec![]),
             Op::State { scan, index } | Op::Final { scan, index } => {
                 if graph.scans.get(scan.index()).is_none_or(|s| *index as usize >= s.states.len()) {

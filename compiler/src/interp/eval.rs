@@ -218,7 +218,7 @@ impl<'a> Eval<'a> {
                 return Ok(self.localise(value, env));
             }
             Op::History { .. } => return Err(InterpError::Broken(format!("{node:?} is not the value of a read"))),
-            Op::Map { .. } | Op::Read { .. } | Op::Reduce { .. } | Op::Prefix { .. } => {}
+            Op::Map { .. } | Op::Read { .. } | Op::Reduce { .. } | Op::Prefix { .. } | Op::Solve { .. } => {}
             Op::Rank { .. } | Op::ArgSort { .. } | Op::TopK { .. } | Op::List { .. } => {}
         }
         let inner = self.home(node, env);
@@ -265,6 +265,7 @@ impl<'a> Eval<'a> {
     fn structural(&self, node: NodeId) -> Vec<AxisId> {
         match self.graph.op(node) {
             Op::Prefix { axis, .. } => vec![*axis],
+            Op::Solve { cols, .. } => vec![*cols],
             Op::Rank { axes, .. } | Op::TopK { axes, .. } => axes.clone(),
             Op::ArgSort { to, .. } | Op::List { to, .. } => vec![*to],
             _ => vec![],
@@ -310,6 +311,7 @@ impl<'a> Eval<'a> {
             Op::Read { value, subs } => self.read(node, *value, subs, env),
             Op::Reduce { op, axes, body, mask } => self.reduce(*op, axes, *body, *mask, &free, env),
             Op::Prefix { op, axis, dir, body, mask } => self.prefix(*op, *axis, *dir, (*body, *mask), &free, env),
+            Op::Solve { rows, cols, matrix, rhs, reverse } => self.solve((*rows, *cols), (*matrix, *rhs), *reverse, &free, env),
             Op::Rank { axes, key, mask } => self.rank(axes, *key, *mask, &free, env),
             Op::ArgSort { axes, to, key, mask } => self.argsort(axes, *to, (*key, *mask), &free, env),
             Op::TopK { axes, key, mask, count } => self.topk(axes, (*key, *mask), *count, &free, env),

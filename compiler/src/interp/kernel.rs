@@ -432,6 +432,19 @@ impl Machine<'_> {
                     }
                 }
             }
+            TileCall::Solve { n, cols, m, m_row, x, x_row, reverse } => {
+                let (n, cols, m_row, x_row) = (self.int(n)?, self.int(cols)?, self.int(m_row)?, self.int(x_row)?);
+                let at = |i: i64| if reverse { n - 1 - i } else { i };
+                for i in 0..n {
+                    for j in 0..cols {
+                        let mut sum = self.at(x, at(i) * x_row + j)?;
+                        for c in 0..i {
+                            sum += self.at(m, at(i) * m_row + at(c))? * self.at(x, at(c) * x_row + j)?;
+                        }
+                        self.put(x, at(i) * x_row + j, sum)?;
+                    }
+                }
+            }
             TileCall::Unary { op, n, x, y } => {
                 for i in 0..self.int(n)? {
                     let value = self.apply(op, &[self.at(x, i)?])?;

@@ -97,6 +97,7 @@ fn edges(graph: &Graph, id: NodeId) -> Vec<Edge> {
         }
         Op::Reduce { axes, .. } => graph.op(id).operands().into_iter().map(|from| Edge { from, closes: axes.clone() }).collect(),
         Op::Prefix { axis, .. } => graph.op(id).operands().into_iter().map(|from| Edge { from, closes: vec![*axis] }).collect(),
+        Op::Solve { rows, cols, .. } => graph.op(id).operands().into_iter().map(|from| Edge { from, closes: vec![*rows, *cols] }).collect(),
         Op::Rank { axes, .. } | Op::ArgSort { axes, .. } | Op::List { axes, .. } => {
             graph.op(id).operands().into_iter().map(|from| Edge { from, closes: axes.clone() }).collect()
         }

@@ -129,6 +129,41 @@ impl Eval<'_> {
     }
 }
 
+impl Eval<'_> {
+    /// A unit triangular system, by substitution.
+    pub(super) fn solve(&mut self, axes: (AxisId, AxisId), terms: (NodeId, NodeId), reverse: bool, free: &[(AxisId, usize)], env: Env) -> Result<View, InterpError> {
+        let (rows, cols) = axes;
+        let open = self.unbind(env, |a| a == rows || a == cols);
+        let matrix = self.eval(terms.0, open, usize::MAX)?;
+        let rhs = self.eval(terms.1, open, usize::MAX)?;
+        let (Data::Real(m), Data::Real(r)) = (matrix.data(), rhs.data()) else { return Err(InterpError::Broken("a system is not real".into())) };
+        let Data::Real(mut out) = self.zeros(DType::Real, free)? else { return Err(InterpError::Broken("zeros are not real".into())) };
+        let (dims, stride) = without(dense(free), cols);
+        let n = self.binding.extent(cols);
+        let (m_row, m_col, r_row) = (matrix.stride(rows), matrix.stride(cols), rhs.stride(rows));
+        let walk = Walk::from_strides(dims.iter().map(|d| (d.extent, [d.stride, matrix.stride(d.axis), rhs.stride(d.axis)])), [0, matrix.offset, rhs.offset]);
+        let (len, [s, t, u]) = (walk.len, walk.inner);
+        if out.is_empty() {
+            return Ok(self.array(Data::Real(out), free));
+        }
+        walk.rows(|[o, p, q]| {
+            for k in 0..len {
+                let (o, p, q) = (o + k * s, p + k * t, q + k * u);
+                let at = |i: usize| if reverse { n - 1 - i } else { i };
+                for i in 0..n {
+                    let row = at(i);
+                    let mut sum = r[q + row * r_row];
+                    for c in (0..i).map(at) {
+                        sum += m[p + row * m_row + c * m_col] * out[o + c * stride];
+                    }
+                    out[o + row * stride] = sum;
+                }
+            }
+        });
+        Ok(self.array(Data::Real(out), free))
+    }
+}
+
 fn real(s: Scalar) -> f64 {
     if let Scalar::Real(v) = s { v } else { 0.0 }
 }

@@ -20,7 +20,7 @@ struct B {
 impl B {
     fn axis(&mut self, name: &str, extent: usize) -> AxisId {
         let n = self.int(extent as i64);
-        self.graph.add_axis(Axis { name: name.into(), extent: Extent::Value(n), twin: None, span: Span::default() })
+        self.graph.add_axis(Axis { name: name.into(), extent: Extent::Value(n), twin: None, split: None, span: Span::default() })
     }
 
     fn add(&mut self, op: Op) -> NodeId {

@@ -49,6 +49,16 @@ impl MatrixUnits {
     }
 }
 
+/// Lengths of chunks, in positions; powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunks {
+    /// Without decay by key.
+    pub rows: u32,
+    /// With decay by key: of the chunk, and of rows that share a pivot.
+    pub keyed: u32,
+    pub pivot: u32,
+}
+
 /// Tile sizes and other choices that depend on the target.
 #[derive(Clone, Debug)]
 pub struct TileOptions {
@@ -58,6 +68,8 @@ pub struct TileOptions {
     pub flat: u32,
     /// Most elements of one tile that a row block may lead to before rows are halved.
     pub tile_limit: usize,
+    /// Lengths of chunks of scans; without them scans run one position a step.
+    pub chunks: Option<Chunks>,
     /// Storage of real inputs and outputs.
     pub real: Storage,
     /// Storage of ints at the edge and between kernels.
@@ -66,6 +78,6 @@ pub struct TileOptions {
 
 impl Default for TileOptions {
     fn default() -> TileOptions {
-        TileOptions { rows: 64, keys: 64, flat: 256, tile_limit: 1 << 16, real: Storage::F32, int: Storage::I64 }
+        TileOptions { rows: 64, keys: 64, flat: 256, tile_limit: 1 << 16, chunks: Some(Chunks { rows: 64, keyed: 16, pivot: 8 }), real: Storage::F32, int: Storage::I64 }
     }
 }

@@ -150,6 +150,9 @@ pub enum TileCall {
     SumRows { rows: Value, cols: Value, x: Place, x_row: Value, out: Place },
     /// `x[r,j] *= factor[r]`.
     ScaleRows { rows: Value, cols: Value, x: Place, x_row: Value, factor: Place },
+    /// `x[i,:] += sum over c < i of m[i,c] * x[c,:]` for `i` from 0 to `n`, in place (from the last row, over c > i, when `reverse`): a unit
+    /// triangular system. Rows of `m` and of `x` (`cols` elements) have strides `m_row`, `x_row`.
+    Solve { n: Value, cols: Value, m: Place, m_row: Value, x: Place, x_row: Value, reverse: bool },
     /// `y[i] = op(x[i])` over `n` contiguous elements, ops with one Real operand and a Real result.
     Unary { op: ScalarOp, n: Value, x: Place, y: Place },
     /// Orders the `n` elements `key[i * key_step]`, those with `mask[i * mask_step]` taking part, and stores to `out[j * out_step]`

@@ -43,6 +43,7 @@ impl TileCall {
             TileCall::MaxRows { .. } => "max_rows",
             TileCall::SumRows { .. } => "sum_rows",
             TileCall::ScaleRows { .. } => "scale_rows",
+            TileCall::Solve { .. } => "solve",
             TileCall::Unary { .. } => "unary",
             TileCall::Binary { .. } => "binary",
             TileCall::Order { .. } => "order",
@@ -59,6 +60,7 @@ impl TileCall {
             TileCall::MaxRows { rows, cols, x_row, .. } | TileCall::SumRows { rows, cols, x_row, .. } | TileCall::ScaleRows { rows, cols, x_row, .. } => {
                 vec![("rows", rows), ("cols", cols), ("x_row", x_row)]
             }
+            TileCall::Solve { n, cols, m_row, x_row, .. } => vec![("n", n), ("cols", cols), ("m_row", m_row), ("x_row", x_row)],
             TileCall::Unary { n, .. } | TileCall::Binary { n, .. } => vec![("n", n)],
             TileCall::Order { n, count, key_step, mask_step, out_step, .. } => {
                 vec![("n", n), ("count", count), ("key_step", key_step), ("mask_step", mask_step), ("out_step", out_step)]
@@ -71,7 +73,7 @@ impl TileCall {
         match *self {
             TileCall::ExpRows { scale, .. } => vec![("scale", scale)],
             TileCall::Dot { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } => vec![],
-            TileCall::Unary { .. } | TileCall::Binary { .. } | TileCall::Order { .. } => vec![],
+            TileCall::Solve { .. } | TileCall::Unary { .. } | TileCall::Binary { .. } | TileCall::Order { .. } => vec![],
         }
     }
 
@@ -82,6 +84,7 @@ impl TileCall {
             TileCall::ExpRows { x, shift, y, sums, .. } => vec![("x", x), ("shift", shift), ("y", y), ("sums", sums)],
             TileCall::MaxRows { x, out, .. } | TileCall::SumRows { x, out, .. } => vec![("x", x), ("out", out)],
             TileCall::ScaleRows { x, factor, .. } => vec![("x", x), ("factor", factor)],
+            TileCall::Solve { m, x, .. } => vec![("m", m), ("x", x)],
             TileCall::Unary { x, y, .. } => vec![("x", x), ("y", y)],
             TileCall::Binary { a, b, y, .. } => vec![("a", a), ("b", b), ("y", y)],
             TileCall::Order { key, mask, out, .. } => [("key", Some(key)), ("mask", mask), ("out", Some(out))].into_iter().filter_map(|(n, p)| Some((n, p?))).collect(),
@@ -94,7 +97,7 @@ impl TileCall {
             TileCall::Dot { c, .. } => vec![c],
             TileCall::ExpRows { y, sums, .. } => vec![y, sums],
             TileCall::MaxRows { out, .. } | TileCall::SumRows { out, .. } => vec![out],
-            TileCall::ScaleRows { x, .. } => vec![x],
+            TileCall::ScaleRows { x, .. } | TileCall::Solve { x, .. } => vec![x],
             TileCall::Order { out, .. } => vec![out],
             TileCall::Unary { y, .. } | TileCall::Binary { y, .. } => vec![y],
         }
@@ -126,6 +129,7 @@ impl TileCall {
                     each(&mut [&mut mask.offset]);
                 }
             }
+            TileCall::Solve { n, cols, m, m_row, x, x_row, reverse: _ } => each(&mut [n, cols, &mut m.offset, m_row, &mut x.offset, x_row]),
             TileCall::Unary { n, x, y, op: _ } => each(&mut [n, &mut x.offset, &mut y.offset]),
             TileCall::Binary { n, a, b, y, op: _, a_step: _, b_step: _ } => each(&mut [n, &mut a.offset, &mut b.offset, &mut y.offset]),
         }

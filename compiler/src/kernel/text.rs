@@ -229,7 +229,7 @@ impl Kernel {
                         f.write_str(if accumulate { " accumulate" } else { "" })?;
                         f.write_str(if narrow { " narrow" } else { "" })?;
                     }
-                    TileCall::ExpRows { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } => {}
+                    TileCall::ExpRows { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } | TileCall::Solve { .. } => {}
                 }
                 for (name, v) in call.ints().into_iter().chain(call.reals()) {
                     write!(f, " {name}={v}")?;

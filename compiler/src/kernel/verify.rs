@@ -355,7 +355,7 @@ impl Verifier<'_> {
             }
             TileCall::Order { kind: OrderKind::Members, mask: Some(_), .. } => self.fault("members are listed without a mask"),
             TileCall::Dot { .. } | TileCall::Unary { .. } | TileCall::Order { .. } => {}
-            TileCall::ExpRows { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } => {}
+            TileCall::ExpRows { .. } | TileCall::MaxRows { .. } | TileCall::SumRows { .. } | TileCall::ScaleRows { .. } | TileCall::Solve { .. } => {}
         }
     }
 }

@@ -57,7 +57,10 @@ impl Sizes {
             }
         }
         for i in 0..n {
-            long[i] = long[i] && !feature[i];
+            // Positions inside a block are few.
+            let inner = graph.axes[i].split.is_some();
+            feature[i] = feature[i] && !inner;
+            long[i] = long[i] && !feature[i] && !inner;
         }
         Sizes { long, feature }
     }

@@ -1,6 +1,7 @@
-//! The passes: graph to graph (`order`, `reads`, `algebra`), graph to tiles (`partition`, `tile`), tiles to kernel (`legalize`).
+//! The passes: graph to graph (`order`, `chunk`, `reads`, `algebra`), graph to tiles (`partition`, `tile`), tiles to kernel (`legalize`).
 
 pub mod algebra;
+pub mod chunk;
 pub mod complex;
 pub mod cost;
 pub mod error;

@@ -6,6 +6,7 @@
 //! the reader passes over that axis a second time). Otherwise it is computed once and stored. Values that are stored anyway and are
 //! wanted at the same positions join the kernel of their reader. Does not choose tile sizes (see `cost`) or loops (see `tile`).
 
+use super::chunk::joined;
 use super::cost::Sizes;
 use super::rewrite::{Work, dependencies, live};
 use super::split::Spans;
@@ -90,7 +91,10 @@ fn attempt(work: &Work, steps: &Steps, sizes: &Sizes, spans: &Spans, rows: &BTre
         }
     }
     for output in &graph.outputs {
-        p.store(output.node);
+        match joined(graph, output.node) {
+            Some(value) => p.alias(output.node, value),
+            None => p.store(output.node),
+        }
     }
     for cut in &work.cuts {
         if keep.contains(cut) && !p.in_step.contains_key(cut) && !rows.contains_key(cut) {
@@ -162,6 +166,12 @@ impl Partitioner<'_> {
         if self.stored.insert(id) {
             self.todo.push(id);
         }
+    }
+
+    /// A stored value by another name.
+    fn alias(&mut self, id: NodeId, value: NodeId) {
+        self.store(value);
+        self.stored.insert(id);
     }
 
     /// The scan whose kernel computes this node.
@@ -323,6 +333,13 @@ impl Partitioner<'_> {
         }
         starts.push(root);
         starts.extend(self.stored.iter().copied().filter(|id| self.owner(*id) == Some(scan)));
+        // Chunk forms work on whole states: matrix products over all keys and values.
+        let chunked = |a: &AxisId| graph.axis(*a).split.is_some_and(|s| loops.contains(&s.outer));
+        if (0..graph.axes.len() as u32).map(AxisId).any(|a| chunked(&a)) {
+            for state in graph.scans.iter().enumerate().filter(|(s, _)| self.steps.live[*s] && self.steps.outermost(ScanId(*s as u32)) == scan).flat_map(|s| &s.1.states) {
+                grid.retain(|a| !state.declared.contains(a));
+            }
+        }
         grid.retain(|a| !loops.contains(a));
         let mut seen = HashSet::new();
         let mut stack = starts;
@@ -334,15 +351,17 @@ impl Partitioner<'_> {
             if (!mine && self.stored.contains(&id)) || matches!(graph.op(id), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_)) || !seen.insert(id) {
                 continue;
             }
-            if let Op::Reduce { .. } = graph.op(id) {
+            if let Op::Reduce { axes: reduced, .. } = graph.op(id) {
                 // What does not vary with the state is computed before, in parallel, unless that would fill memory.
                 let mut axes = graph.axes_of(id).clone();
                 axes.retain(|a| !loops.contains(a));
-                if !mine && !(self.sizes.long_axes(graph.axes_of(id)) >= 2 && loops.iter().any(|l| graph.axes_of(id).contains(l))) {
+                let inner = graph.axes_of(id).iter().chain(reduced).any(&chunked);
+                if !mine && !inner && !(self.sizes.long_axes(graph.axes_of(id)) >= 2 && loops.iter().any(|l| graph.axes_of(id).contains(l))) {
                     self.store(id);
                     continue;
                 }
-                grid.retain(|a| axes.contains(a));
+                // What a chunk alone decides is computed again by every block.
+                grid.retain(|a| axes.contains(a) || (inner && !mine));
                 inside.insert(id);
             }
             // A value of the step that is read at other positions is held whole along those axes.

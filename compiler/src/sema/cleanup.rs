@@ -39,6 +39,7 @@ pub(super) fn live(mut old: Graph) -> Graph {
             Op::Reduce { axes: a, .. } | Op::Rank { axes: a, .. } | Op::TopK { axes: a, .. } | Op::Expand { axes: a, .. } => new_axes.extend(a),
             Op::ArgSort { axes: a, to, .. } | Op::List { axes: a, to, .. } => new_axes.extend(a.iter().chain([to])),
             Op::Read { subs, .. } => new_axes.extend(subs.iter().map(|s| s.0)),
+            Op::Solve { rows, cols, .. } => new_axes.extend([*rows, *cols]),
             Op::State { scan, .. } | Op::Final { scan, .. } | Op::History { scan, .. } => {
                 if scans.insert(*scan) {
                     let record = &old.scans[scan.index()];
@@ -115,6 +116,7 @@ fn rebuild(old: &Graph, nodes: &BTreeSet<NodeId>, scans: &BTreeSet<ScanId>, axes
                 *to = axis(*to);
             }
             Op::Read { subs, .. } => subs.iter_mut().for_each(|s| s.0 = axis(s.0)),
+            Op::Solve { rows, cols, .. } => (*rows, *cols) = (axis(*rows), axis(*cols)),
             Op::State { scan: s, .. } | Op::Final { scan: s, .. } | Op::History { scan: s, .. } => *s = scan(*s),
             Op::Input(_) | Op::Const(_) | Op::Map { .. } => {}
         }

@@ -135,6 +135,7 @@ impl<'a> Elab<'a> {
                 | Op::ArgSort { .. }
                 | Op::TopK { .. }
                 | Op::List { .. }
+                | Op::Solve { .. }
                 | Op::Expand { .. } => false,
             };
             if scan && self.depends(n, |x| x == variable) {
@@ -251,6 +252,7 @@ impl<'a> Elab<'a> {
                 self.push(g, body, part)
             }
             Op::Prefix { .. } => Err(self.refuse("this prefix reduction", id, span)),
+            Op::Solve { .. } => Err(self.refuse("a system", id, span)),
             Op::State { .. } | Op::Final { .. } | Op::History { .. } => Err(self.refuse("through a scan", id, span)),
             Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_) => Ok(()),
             Op::Rank { .. } | Op::ArgSort { .. } | Op::TopK { .. } | Op::List { .. } => Ok(()),

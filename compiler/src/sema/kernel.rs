@@ -76,7 +76,7 @@ impl<'a> Elab<'a> {
             }
             seen.push(&axis.name);
             if !self.scopes[scope].slots.contains_key(&axis.name) {
-                let id = self.graph.add_axis(Axis { name: axis.name.clone(), extent: Extent::Inputs, twin: None, span: axis.span });
+                let id = self.graph.add_axis(Axis { name: axis.name.clone(), extent: Extent::Inputs, twin: None, split: None, span: axis.span });
                 self.declare(scope, &axis.name, axis.span, SlotState::Axes(vec![id]));
             }
         }

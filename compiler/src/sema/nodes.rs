@@ -55,6 +55,7 @@ fn key(op: &Op) -> Vec<u64> {
             k.extend([11, u64::from(to.0), n(set)]);
             list(&mut k, axes);
         }
+        Op::Solve { rows, cols, matrix, rhs, reverse } => k.extend([16, u64::from(rows.0), u64::from(cols.0), n(matrix), n(rhs), u64::from(*reverse)]),
         Op::State { scan, index } => k.extend([12, u64::from(scan.0), u64::from(*index)]),
         Op::Final { scan, index } => k.extend([13, u64::from(scan.0), u64::from(*index)]),
         Op::History { scan, index } => k.extend([14, u64::from(scan.0), u64::from(*index)]),

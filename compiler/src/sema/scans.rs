@@ -106,7 +106,7 @@ impl<'a> Elab<'a> {
                 let axis = match known {
                     Some(axis) => axis,
                     None => {
-                        self.graph.add_axis(Axis { name: "round".to_string(), extent: Extent::Value(n.node), twin: None, span: stmt.span })
+                        self.graph.add_axis(Axis { name: "round".to_string(), extent: Extent::Value(n.node), twin: None, split: None, span: stmt.span })
                     }
                 };
                 Ok(Header { axis, reverse: false, cond: None, until: until.as_ref(), repeat: true, span: stmt.span })

@@ -213,7 +213,7 @@ impl<'a> Elab<'a> {
         };
         let same = (0..self.graph.axes.len() as u32).map(AxisId).find(|a| self.graph.axis(*a).extent == Extent::Value(extent));
         let twin = direct.or(same);
-        let axis = self.graph.add_axis(Axis { name: name.to_string(), extent: Extent::Value(extent), twin, span });
+        let axis = self.graph.add_axis(Axis { name: name.to_string(), extent: Extent::Value(extent), twin, split: None, span });
         if let Some(base) = direct {
             // Every axis that was declared with this extent, and the base itself.
             let mut family: Vec<AxisId> = vec![base];

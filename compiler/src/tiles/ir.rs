@@ -40,6 +40,8 @@ pub enum DimKind {
     Grid { block: u32 },
     /// Positions of the current iteration of the loop that defines it.
     Loop { block: u32 },
+    /// Positions of block number `Pos(outer)` of another axis: as many as there are, at most `block`. Open while `outer` is.
+    Chunk { block: u32, outer: DimId },
     /// All positions; the extent is fixed at compile time.
     Whole { extent: u32 },
     /// All positions, of an extent known at run time; only iterated by `Reduce`, never held by a tile.
@@ -50,7 +52,7 @@ impl DimKind {
     /// Most positions that a tile holds along it.
     pub fn capacity(self) -> u32 {
         match self {
-            DimKind::Grid { block } | DimKind::Loop { block } => block,
+            DimKind::Grid { block } | DimKind::Loop { block } | DimKind::Chunk { block, .. } => block,
             DimKind::Whole { extent } => extent,
             DimKind::Span => u32::MAX,
         }
@@ -132,6 +134,12 @@ pub enum Stmt {
     Reduce { out: TileId, op: ReduceOp, over: Vec<DimId>, expr: ExprId, carried: Option<TileId> },
     /// `out = carried (or 0) + sum over `over` of a * b`, Real.
     Dot { out: TileId, a: ExprId, b: ExprId, over: Vec<DimId>, carried: Option<TileId> },
+    /// Running reduction along `dim`, one result a position: of the positions up to it (without it when `before`), from the other end
+    /// when `reverse`. `op` has a combine.
+    Prefix { out: TileId, op: ReduceOp, dim: DimId, expr: ExprId, before: bool, reverse: bool },
+    /// `out[i] = rhs[i] + sum over c < i of matrix[i, c] * out[c]` (c > i when `reverse`): `rows` in `matrix` and `rhs`, `cols` in
+    /// `matrix` and `out`, are the same positions.
+    Solve { out: TileId, rows: DimId, cols: DimId, matrix: ExprId, rhs: ExprId, reverse: bool },
     /// `buffer[index] = expr` for all positions of `dims`; indices are in range.
     Store { buffer: BufId, index: Vec<ExprId>, dims: Vec<DimId>, expr: ExprId },
     Loop(Box<Loop>),

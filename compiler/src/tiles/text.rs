@@ -108,6 +108,19 @@ impl Printer<'_> {
                     let with = carried.map_or(String::new(), |c| format!(" acc {}", self.tile(c)));
                     let _ = writeln!(out, "{pad}{} = dot[{}] {}, {}{with}", self.typed(*t), over.join(","), self.expr(*a), self.expr(*b));
                 }
+                Stmt::Prefix { out: t, op, dim, expr, before, reverse } => {
+                    let sign = match (before, reverse) {
+                        (false, false) => "<=",
+                        (true, false) => "<",
+                        (false, true) => ">=",
+                        (true, true) => ">",
+                    };
+                    let _ = writeln!(out, "{pad}{} = {}[{sign} {}] {}", self.typed(*t), op.name(), self.dim(*dim), self.expr(*expr));
+                }
+                Stmt::Solve { out: t, rows, cols, matrix, rhs, reverse } => {
+                    let sign = if *reverse { ">" } else { "<" };
+                    let _ = writeln!(out, "{pad}{} = solve[{}, {} {sign}] {}, {}", self.typed(*t), self.dim(*rows), self.dim(*cols), self.expr(*matrix), self.expr(*rhs));
+                }
                 Stmt::Store { buffer, index, dims, expr } => {
                     let index: Vec<String> = index.iter().map(|i| self.expr(*i)).collect();
                     let dims: Vec<String> = dims.iter().map(|d| self.dim(*d)).collect();
@@ -126,6 +139,11 @@ impl Printer<'_> {
                 Stmt::Loop(l) => {
                     let carry: Vec<String> = l.carries.iter().map(|c| format!("{} = {}", self.tile(c.param), self.tile(c.init))).collect();
                     let order = if l.reverse { " reverse" } else { "" };
+                    let inner: Vec<String> = (0..self.k.dims.len() as u32).map(DimId).filter_map(|d| match self.k.dim(d).kind {
+                        DimKind::Chunk { block, outer } if outer == l.dim => Some(format!(" {}: {block}", self.dim(d))),
+                        _ => None,
+                    }).collect();
+                    let order = format!("{order}{}", if inner.is_empty() { String::new() } else { format!(" chunk{}", inner.join(",")) });
                     let _ = writeln!(out, "{pad}loop {} by {}: {} .. {}{order} carry ({}) {{", self.dim(l.dim), self.k.dim(l.dim).kind.capacity(), self.expr(l.lo), self.expr(l.hi), carry.join(", "));
                     self.stmts(&l.head, depth + 1, out);
                     for (word, e) in [("empty", l.empty), ("full", l.full)] {

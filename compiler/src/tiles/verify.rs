@@ -102,6 +102,22 @@ impl Verifier<'_> {
                     }
                     self.result(*out, over, *carried);
                 }
+                Stmt::Prefix { out, op, dim, expr, .. } => {
+                    self.expr(*expr);
+                    if op.combine().is_none() || !self.k.tile(*out).dims.contains(dim) {
+                        self.faults.push(format!("{out:?}: a running `{}` without its dimension", op.name()));
+                    }
+                    self.define(*out);
+                }
+                Stmt::Solve { out, rows, cols, matrix, rhs, .. } => {
+                    self.expr(*matrix);
+                    self.expr(*rhs);
+                    let dims = &self.k.tile(*out).dims;
+                    if !dims.contains(cols) || dims.contains(rows) {
+                        self.faults.push(format!("{out:?}: a system whose result is not over its columns"));
+                    }
+                    self.define(*out);
+                }
                 Stmt::Store { index, expr, .. } => {
                     index.iter().for_each(|i| self.expr(*i));
                     self.expr(*expr);
@@ -118,18 +134,28 @@ impl Verifier<'_> {
                     }
                     let outside = self.defined.clone();
                     self.open.insert(l.dim);
+                    let inner: Vec<DimId> = self.inner(l.dim);
+                    self.open.extend(inner.iter().copied());
                     l.carries.iter().for_each(|c| self.define(c.param));
                     self.stmts(&l.head);
                     l.empty.iter().chain(&l.full).for_each(|e| self.expr(*e));
                     self.stmts(&l.body);
                     l.carries.iter().for_each(|c| self.read(c.next));
                     self.open.remove(&l.dim);
+                    inner.iter().for_each(|d| {
+                        self.open.remove(d);
+                    });
                     // What the body defined is gone, but its names stay taken.
                     self.defined = outside;
                     l.carries.iter().for_each(|c| self.define(c.result));
                 }
             }
         }
+    }
+
+    /// Dimensions that are open with this one.
+    fn inner(&self, dim: DimId) -> Vec<DimId> {
+        (0..self.k.dims.len() as u32).map(DimId).filter(|d| matches!(self.k.dim(*d).kind, DimKind::Chunk { outer, .. } if outer == dim)).collect()
     }
 
     fn result(&mut self, out: TileId, over: &[DimId], carried: Option<TileId>) {

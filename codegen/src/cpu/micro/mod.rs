@@ -31,6 +31,7 @@ mod neon;
 mod pack;
 mod portable;
 mod rows;
+mod solve;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -90,6 +91,8 @@ pub type ExpRowsFn = unsafe extern "C" fn(i64, i64, *const f32, i64, *const f32,
 pub type ReduceRowsFn = unsafe extern "C" fn(i64, i64, *const f32, i64, *mut f32);
 /// `(rows, cols, x, x_stride, f)`.
 pub type ScaleRowsFn = unsafe extern "C" fn(i64, i64, *mut f32, i64, *const f32);
+/// `(n, cols, m, m_row, x, x_row, reverse)`; see [`Table::solve`].
+pub type SolveFn = unsafe extern "C" fn(i64, i64, *const f32, i64, *mut f32, i64, i64);
 /// `(n, x, y)`.
 pub type MapFn = unsafe extern "C" fn(i64, *const f32, *mut f32);
 /// `(op, n, x, y)`, `op` from [`Unary`].
@@ -120,6 +123,9 @@ pub struct Table {
     pub sum_rows: ReduceRowsFn,
     /// `x[r, :] *= f[r]`.
     pub scale_rows: ScaleRowsFn,
+    /// `x[i, :] += sum over c < i of m[i, c] x[c, :]`, row after row in place; from the last row over c > i when `reverse` is not 0.
+    /// What else `m` holds is not read as a factor.
+    pub solve: SolveFn,
     /// `y[i] = op(x[i])`, in place allowed; at most 2 ulp from the true value. An unknown `op` gives NaN.
     pub unary: UnaryFn,
     /// `y[i] = op(a[i], b[i])`, operands with stride 0 (a scalar), 1 or any other; `y` may be an operand of stride 1.
@@ -232,6 +238,10 @@ macro_rules! level {
                 rows::scale_rows::<S>(size(rows), size(cols), x, x_stride as isize, f)
             }
             $($feature)*
+            unsafe extern "C" fn solve(n: i64, cols: i64, m: *const f32, m_row: i64, x: *mut f32, x_row: i64, reverse: i64) {
+                solve::solve::<S>(size(n), size(cols), m, m_row as isize, x, x_row as isize, reverse != 0)
+            }
+            $($feature)*
             unsafe extern "C" fn unary(op: i64, n: i64, x: *const f32, y: *mut f32) {
                 lanes::unary::<S>(op, size(n), x, y)
             }
@@ -308,7 +318,7 @@ macro_rules! level {
             scalar_fn!(cos1, cos, { $($feature)* });
 
             pub(super) const TABLE: Table = Table {
-                dot, exp_rows, max_rows, sum_rows, scale_rows, unary, binary, fma, compare, select, exp, exp2, log, tanh, sigmoid,
+                dot, exp_rows, max_rows, sum_rows, scale_rows, solve, unary, binary, fma, compare, select, exp, exp2, log, tanh, sigmoid,
                 exp1, exp2_1, log1, log1p1, tanh1, sigmoid1, softplus1, erf1, sin1, cos1, pow1,
                 dot_bf16, dot_mixed, widen_rows, narrow_rows, order: order::order, level: $level,
             };

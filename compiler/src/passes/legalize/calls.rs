@@ -211,7 +211,7 @@ impl Lower<'_> {
 
     fn is_wide(&self, dim: DimId) -> bool {
         match self.k.dim(dim).kind {
-            DimKind::Grid { block } | DimKind::Loop { block } => block > 1,
+            DimKind::Grid { block } | DimKind::Loop { block } | DimKind::Chunk { block, .. } => block > 1,
             DimKind::Whole { .. } | DimKind::Span => true,
         }
     }

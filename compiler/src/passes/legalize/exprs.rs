@@ -109,6 +109,19 @@ impl Lower<'_> {
         (inside, safe)
     }
 
+    /// A position of the same axis.
+    fn is_own_position(&self, expr: ExprId, dim: DimId) -> bool {
+        let same = |p: DimId| self.k.dim(p).axis == self.k.dim(dim).axis;
+        match self.k.expr(expr) {
+            Expr::Pos(p) => same(*p),
+            Expr::Op { op: ScalarOp::Sub, args } => match (self.k.expr(args[0]), self.k.expr(args[1])) {
+                (Expr::Pos(p), Expr::Start(q)) => p == q && same(*p) && matches!(self.k.dim(*p).kind, DimKind::Chunk { .. }),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     fn tile_at(&mut self, tile: TileId, at: &[(DimId, ExprId)], element: &mut Element) -> Result<Value, CompileError> {
         let dims = self.k.tile(tile).dims.clone();
         let strides = self.strides(&dims);
@@ -118,7 +131,7 @@ impl Lower<'_> {
         for (dim, expr) in at {
             let raw = self.eval(*expr, element)?;
             // A position of the same axis is in the tile.
-            let sure = matches!(self.k.expr(*expr), Expr::Pos(p) if self.k.dim(*p).axis == self.k.dim(*dim).axis);
+            let sure = self.is_own_position(*expr, *dim);
             let safe = if sure {
                 raw
             } else {

@@ -5,6 +5,7 @@ mod calls;
 mod exprs;
 mod order;
 mod place;
+mod chunk;
 mod stmts;
 mod warps;
 
@@ -129,7 +130,7 @@ impl Lower<'_> {
                         out.insert(o.out.buffer);
                         read.extend([Some(&o.key), o.mask.as_ref()].into_iter().flatten().map(|r| r.buffer));
                     }
-                    Stmt::Map { .. } | Stmt::Reduce { .. } | Stmt::Dot { .. } => {}
+                    Stmt::Map { .. } | Stmt::Reduce { .. } | Stmt::Dot { .. } | Stmt::Prefix { .. } | Stmt::Solve { .. } => {}
                 }
             }
         }
@@ -174,12 +175,29 @@ impl Lower<'_> {
             let stop = match dim.kind {
                 DimKind::Whole { extent } => self.b.int(i64::from(extent)),
                 DimKind::Span => self.host(&dim.extent.clone()),
-                DimKind::Grid { .. } | DimKind::Loop { .. } => continue,
+                DimKind::Grid { .. } | DimKind::Loop { .. } | DimKind::Chunk { .. } => continue,
             };
             let start = self.b.int(0);
             self.dims.insert(DimId(i as u32), Bounds { start, stop });
         }
+        for id in self.k.grid.clone() {
+            self.open_chunks(id);
+        }
         total
+    }
+
+    /// Opens the dimensions that lie inside the block which a dimension of single positions is at.
+    fn open_chunks(&mut self, outer: DimId) {
+        for (i, dim) in self.k.dims.iter().enumerate() {
+            let DimKind::Chunk { block, outer: o } = dim.kind else { continue };
+            let (true, Some(bounds)) = (o == outer, self.dims.get(&outer).copied()) else { continue };
+            let extent = self.host(&dim.extent.clone());
+            let block = self.b.int(i64::from(block));
+            let start = self.b.mul(bounds.start, block);
+            let end = self.b.add(start, block);
+            let stop = self.b.min(end, extent);
+            self.dims.insert(DimId(i as u32), Bounds { start, stop });
+        }
     }
 
     /// A launch argument.

@@ -111,6 +111,15 @@ impl Scan<'_> {
                     }
                     self.define(*out, at + 1);
                 }
+                Stmt::Prefix { out, expr, .. } => {
+                    self.expr(*expr, None, at);
+                    self.define(*out, at + 1);
+                }
+                Stmt::Solve { out, matrix, rhs, .. } => {
+                    self.expr(*matrix, None, at);
+                    self.expr(*rhs, None, at);
+                    self.define(*out, at + 1);
+                }
                 Stmt::Store { index, expr, .. } => {
                     self.expr(*expr, None, at);
                     for i in index {

@@ -16,6 +16,8 @@ impl Lower<'_> {
                 Stmt::Map { out, expr } => self.map(*out, *expr)?,
                 Stmt::Reduce { out, op, over, expr, carried } => self.reduce(*out, *op, over, *expr, *carried)?,
                 Stmt::Dot { out, a, b, over, carried } => self.dot(*out, *a, *b, over, *carried)?,
+                Stmt::Prefix { out, op, dim, expr, before, reverse } => self.prefix(*out, *op, *dim, *expr, (*before, *reverse))?,
+                Stmt::Solve { out, rows, cols, matrix, rhs, reverse } => self.solve(*out, (*rows, *cols), *matrix, *rhs, *reverse)?,
                 Stmt::Store { buffer, index, dims, expr } => self.store(*buffer, index, dims, *expr)?,
                 Stmt::Loop(l) => self.block_loop(l)?,
                 Stmt::Order(o) => self.order(o)?,
@@ -271,6 +273,7 @@ impl Lower<'_> {
         let end = self.b.add(start, step);
         let stop = self.b.min(end, extent);
         self.dims.insert(l.dim, Bounds { start, stop });
+        self.open_chunks(l.dim);
         self.stmts(&l.head)?;
         let skip = match l.empty {
             Some(e) => {

@@ -11,6 +11,7 @@ mod reduce;
 mod scan;
 mod values;
 
+use super::chunk::joined;
 use super::cost::Sizes;
 use super::error::CompileError;
 use super::partition::{Part, Partition};
@@ -94,7 +95,18 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
     let used: BTreeSet<NodeId> = super::rewrite::live(graph).into_iter().flat_map(|id| graph.op(id).operands()).collect();
     for (i, output) in graph.outputs.iter().enumerate() {
         let home = add(&mut plan, output.name.clone(), BufferKind::Output(i as u32), output.dtype, storage(output.dtype), &output.axes);
+        // Values over blocks and rows are stored by position.
+        let value = joined(graph, output.node).unwrap_or(output.node);
         let same = output.axes.iter().copied().collect::<BTreeSet<_>>() == *graph.axes_of(output.node);
+        if same && value != output.node {
+            homes.entry(output.node).or_insert_with(|| home.clone());
+            if homes.contains_key(&value) {
+                outputs.entry(value).or_default().push(home);
+            } else {
+                homes.insert(value, home);
+            }
+            continue;
+        }
         let computed = !matches!(graph.op(output.node), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_));
         // What other nodes read is kept as wide as all values between kernels.
         let rounded = output.dtype == DType::Real && !matches!(options.real, Storage::F32 | Storage::F64);
@@ -107,9 +119,9 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
     let rows = super::order::joint_rows(graph);
     for id in &partition.stored {
         let computed = !matches!(graph.op(*id), Op::Input(_) | Op::Const(_) | Op::Index(_) | Op::Extent(_));
-        if computed && !homes.contains_key(id) {
+        if computed && !homes.contains_key(id) && joined(graph, *id).is_none_or(|v| !partition.stored.contains(&v)) {
             // Feature axes run fastest; batch-like ones slowest.
-            let mut axes: Vec<AxisId> = graph.axes_of(*id).iter().copied().collect();
+            let mut axes: Vec<AxisId> = by_position(graph, *id);
             // Several axes that are ordered as one lie together, in their order.
             let ordered = rows.get(id);
             let place = |a: &AxisId| ordered.and_then(|axes| axes.iter().position(|o| o == a)).map_or(0, |p| p + 1);
@@ -186,6 +198,16 @@ pub fn tile(work: &Work, steps: &Steps, sizes: &Sizes, partition: &Partition, ex
     plan.fixed = fixed.into_iter().filter_map(|a| extents.get(a.index()).copied().flatten().map(|e| (a.0, e))).collect();
     plan.remarks.extend(partition.remarks.iter().cloned());
     Ok(TileProgram { plan, kernels })
+}
+
+/// Axes of a value in memory: blocks and the rows inside them are positions of the axis that they split.
+fn by_position(graph: &Graph, id: NodeId) -> Vec<AxisId> {
+    let axes = graph.axes_of(id);
+    let whole = |s: &crate::graph::Split| axes.contains(&s.outer);
+    let split: Vec<(AxisId, crate::graph::Split)> = axes.iter().filter_map(|a| graph.axis(*a).split.filter(whole).map(|s| (*a, s))).take(1).collect();
+    let mut out: Vec<AxisId> = axes.iter().copied().filter(|a| !split.iter().any(|(r, s)| a == r || *a == s.outer)).collect();
+    out.extend(split.iter().map(|(_, s)| s.of));
+    out
 }
 
 fn host_plan(graph: &Graph, options: &TileOptions) -> Result<Plan, CompileError> {

@@ -20,6 +20,8 @@ use std::collections::{HashMap, HashSet};
 enum Due {
     Reduce(NodeId),
     Scan(ScanId),
+    /// A running reduction along a held axis, or a triangular system.
+    Ordered(NodeId),
     /// A value that is read at other positions: kept as a tile with all of them.
     Hold(NodeId),
 }
@@ -49,6 +51,7 @@ impl Writer<'_> {
             last = Some(first);
             match first {
                 Due::Scan(scan) => self.scan(scan)?,
+                Due::Ordered(id) => self.ordered(id)?,
                 Due::Hold(id) => {
                     self.tile(id)?;
                 }
@@ -62,7 +65,7 @@ impl Writer<'_> {
 
     /// Whether the axis is mapped to a dimension that tiles hold whole.
     fn is_held(&self, axis: AxisId) -> bool {
-        self.env(axis).is_some_and(|d| matches!(self.k.dim(d).kind, DimKind::Whole { .. }))
+        self.env(axis).is_some_and(|d| matches!(self.k.dim(d).kind, DimKind::Whole { .. } | DimKind::Chunk { .. }))
     }
 
     /// Appends what is due for `id`, operands first.
@@ -91,6 +94,14 @@ impl Writer<'_> {
                 }
                 if !varies(self, id) && !list.contains(&Due::Reduce(id)) {
                     list.push(Due::Reduce(id));
+                }
+            }
+            Op::Prefix { .. } | Op::Solve { .. } => {
+                for operand in self.graph.op(id).operands() {
+                    self.due(operand, bound, seen, list);
+                }
+                if !varies(self, id) && !list.contains(&Due::Ordered(id)) {
+                    list.push(Due::Ordered(id));
                 }
             }
             Op::Final { scan, .. } => {
@@ -360,7 +371,7 @@ impl Writer<'_> {
         })
     }
 
-    fn masked(&mut self, body: ExprId, mask: Option<NodeId>, identity: ExprId) -> Result<ExprId, CompileError> {
+    pub(super) fn masked(&mut self, body: ExprId, mask: Option<NodeId>, identity: ExprId) -> Result<ExprId, CompileError> {
         let Some(mask) = mask else { return Ok(body) };
         let cond = self.expr(mask)?;
         let class = self.classes.get(&mask).copied();

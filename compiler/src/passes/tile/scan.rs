@@ -2,9 +2,11 @@
 //! step are tiles of the enclosing scope.
 
 use super::Writer;
-use crate::graph::{AxisId, NodeId, Op, ScanId};
+use crate::graph::{AxisId, NodeId, Op, PrefixDir, ScanId, Split};
+use crate::kernel::plan::HostExpr;
 use crate::passes::error::CompileError;
 use crate::tiles::*;
+use std::collections::HashMap;
 
 impl Writer<'_> {
     /// Writes the loop of a scan in the current scope.
@@ -12,6 +14,13 @@ impl Writer<'_> {
         let graph = self.graph;
         let record = &graph.scans[scan.index()];
         let dim = self.add_dim(record.axis, DimKind::Loop { block: 1 });
+        // Keys before values, as the chunk form declares them.
+        let rows = self.chunk_rows(record.axis);
+        if !rows.is_empty() {
+            for axis in record.states.iter().flat_map(|s| s.declared.iter()) {
+                self.dim_of(*axis)?;
+            }
+        }
         let mut inits = Vec::new();
         let mut params = Vec::new();
         let starts: Vec<(NodeId, Vec<AxisId>)> = record.states.iter().map(|s| (s.init, vec![])).collect();
@@ -25,7 +34,16 @@ impl Writer<'_> {
             params.push(self.copy_type(init));
             inits.push(init);
         }
-        self.push_scope([(record.axis, dim)].into());
+        let mut env = HashMap::from([(record.axis, dim)]);
+        for (axis, split) in rows {
+            let name = graph.axis(axis).name.clone();
+            let extent = HostExpr::Extent(split.of.0);
+            let inner = self.k.add_dim(Dim { axis, name, kind: DimKind::Chunk { block: split.block, outer: dim }, extent });
+            // Values stored by position meet the rows.
+            env.entry(split.of).or_insert(inner);
+            env.insert(axis, inner);
+        }
+        self.push_scope(env);
         self.open.push(scan);
         let level = self.scopes.len() - 1;
         for (i, param) in params.iter().enumerate() {
@@ -72,6 +90,50 @@ impl Writer<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Axes of positions inside the blocks that an axis counts.
+    fn chunk_rows(&self, outer: AxisId) -> Vec<(AxisId, Split)> {
+        let axes = (0..self.graph.axes.len() as u32).map(AxisId);
+        axes.filter_map(|a| self.graph.axis(a).split.filter(|s| s.outer == outer).map(|s| (a, s))).collect()
+    }
+
+    /// A running reduction or a triangular system, as a tile of the current scope.
+    pub(super) fn ordered(&mut self, id: NodeId) -> Result<(), CompileError> {
+        let graph = self.graph;
+        let mut dims = Vec::new();
+        for axis in graph.axes_of(id) {
+            dims.push(self.dim_of(*axis)?);
+        }
+        let dims = self.sorted(dims);
+        let name = graph.node(id).name.clone().unwrap_or_else(|| format!("v{}", id.index()));
+        let stmt = match graph.op(id).clone() {
+            Op::Prefix { op, axis, dir, body, mask } => {
+                let dim = self.dim_of(axis)?;
+                let expr = self.expr(body)?;
+                let identity = self.k.add(Expr::Const(op.identity(graph.dtype(body))));
+                let expr = self.masked(expr, mask, identity)?;
+                let (before, reverse) = (matches!(dir, PrefixDir::Lt | PrefixDir::Gt), matches!(dir, PrefixDir::Ge | PrefixDir::Gt));
+                let out = self.k.add_tile(name, dims, graph.dtype(id));
+                Stmt::Prefix { out, op, dim, expr, before, reverse }
+            }
+            Op::Solve { rows, cols, matrix, rhs, reverse } => {
+                let (rows, cols) = (self.dim_of(rows)?, self.dim_of(cols)?);
+                // Read many times: held.
+                let matrix = self.tile(matrix)?;
+                let matrix = self.k.add(Expr::Tile(matrix));
+                let rhs = self.expr(rhs)?;
+                let out = self.k.add_tile(name, dims, graph.dtype(id));
+                Stmt::Solve { out, rows, cols, matrix, rhs, reverse }
+            }
+            op => return Err(self.bug(format!("{op:?} is not ordered"))),
+        };
+        let (Stmt::Prefix { out, .. } | Stmt::Solve { out, .. }) = &stmt else { return Err(self.bug("not ordered")) };
+        let expr = self.k.add(Expr::Tile(*out));
+        self.push(stmt);
+        let level = self.scopes.len() - 1;
+        self.scopes[level].vals.insert(id, expr);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use super::{Home, Writer};
 use crate::graph::{AxisId, NodeId, Op, ScanId};
 use crate::ops::{DType, Scalar, ScalarOp};
+use crate::passes::chunk::{exists, position_of};
 use crate::passes::error::CompileError;
 use crate::tiles::*;
 
@@ -13,7 +14,7 @@ impl Writer<'_> {
         let moved = self.moved(id, scope);
         let holds = |tile: &TileId| {
             let dims = &self.k.tile(*tile).dims;
-            moved.iter().all(|a| dims.iter().any(|d| self.k.dim(*d).axis == *a && matches!(self.k.dim(*d).kind, DimKind::Whole { .. })))
+            moved.iter().all(|a| dims.iter().any(|d| self.k.dim(*d).axis == *a && matches!(self.k.dim(*d).kind, DimKind::Whole { .. } | DimKind::Chunk { .. })))
         };
         (moved.is_empty() || matches!(self.k.expr(expr), Expr::Tile(tile) if holds(tile))).then_some(expr)
     }
@@ -34,7 +35,7 @@ impl Writer<'_> {
         for axis in moved {
             let (here, dims) = (self.env(axis)?, self.k.tile(tile).dims.clone());
             if let Some(dim) = dims.into_iter().find(|d| self.k.dim(*d).axis == axis && *d != here) {
-                let position = self.k.add(Expr::Pos(here));
+                let position = self.place(here);
                 at.push((dim, position));
             }
         }
@@ -143,7 +144,7 @@ impl Writer<'_> {
             Op::Const(c) => Ok(self.k.add(Expr::Const(c))),
             Op::Index(axis) => {
                 let dim = self.dim_of(axis)?;
-                Ok(self.k.add(Expr::Pos(dim)))
+                Ok(self.place(dim))
             }
             Op::Input(input) => match self.inputs.get(&input).cloned() {
                 Some(home) => self.load(&home),
@@ -156,6 +157,9 @@ impl Writer<'_> {
                 Ok(expr)
             }
             Op::Map { op, args } => {
+                if let Some(expr) = self.in_chunk(id) {
+                    return Ok(expr);
+                }
                 let args = args.iter().map(|a| self.expr(*a)).collect::<Result<Vec<_>, _>>()?;
                 let expr = self.k.op(op, &args);
                 let expr = self.maybe_tile(id, expr)?;
@@ -164,6 +168,25 @@ impl Writer<'_> {
             }
             op => Err(self.bug(format!("{:?} ({op:?}) is not computed where it is needed", id))),
         }
+    }
+
+    /// Position along the axis of a dimension: inside a chunk, from the start of the chunk.
+    fn place(&mut self, dim: DimId) -> ExprId {
+        let position = self.k.add(Expr::Pos(dim));
+        if !matches!(self.k.dim(dim).kind, DimKind::Chunk { .. }) {
+            return position;
+        }
+        let start = self.k.add(Expr::Start(dim));
+        self.k.op(ScalarOp::Sub, &[position, start])
+    }
+
+    /// Positions inside an open chunk: as positions of the axis that it splits; all of them exist.
+    fn in_chunk(&mut self, id: NodeId) -> Option<ExprId> {
+        let open = |w: &Self, axis| w.env(axis).filter(|d| matches!(w.k.dim(*d).kind, DimKind::Chunk { .. }));
+        if let Some(dim) = position_of(self.graph, id).and_then(|axis| open(self, axis)) {
+            return Some(self.k.add(Expr::Pos(dim)));
+        }
+        exists(self.graph, id).and_then(|axis| open(self, axis)).map(|_| self.k.add(Expr::Const(Scalar::Bool(true))))
     }
 
     /// Whether the scan that makes this stored value has run in a scope that we are in.
@@ -202,6 +225,11 @@ impl Writer<'_> {
                         index.push(exprs[i].1);
                         guard.push(!self.in_range(subs[i].1, *axis));
                     }
+                    // Stored by position, read by block and row.
+                    None if !self.graph.axes_of(value).contains(axis) => {
+                        index.push(self.unsplit(value, *axis, subs, &exprs)?);
+                        guard.push(true);
+                    }
                     None => {
                         let dim = self.dim_of(*axis)?;
                         index.push(self.at(&home, dim));
@@ -233,15 +261,51 @@ impl Writer<'_> {
         for dim in held {
             let axis = self.k.dim(dim).axis;
             if let Some(here) = self.env(axis).filter(|h| *h != dim && !at.iter().any(|a| a.0 == dim)) {
-                let position = self.k.add(Expr::Pos(here));
+                let position = self.place(here);
                 at.push((dim, position));
             }
         }
         Ok(self.k.add(Expr::TileAt { tile, at }))
     }
 
+    /// Position along an axis that a value over its blocks and rows is read at.
+    fn unsplit(&mut self, value: NodeId, axis: AxisId, subs: &[(AxisId, NodeId)], exprs: &[(AxisId, ExprId)]) -> Result<ExprId, CompileError> {
+        let graph = self.graph;
+        let found = graph.axes_of(value).iter().find_map(|a| graph.axis(*a).split.filter(|s| s.of == axis).map(|s| (*a, s)));
+        let Some((row, split)) = found else { return Err(self.bug("a stored axis that the value lacks")) };
+        let block = Scalar::Int(i64::from(split.block));
+        let part = |a: AxisId, op: ScalarOp| {
+            let index = subs.iter().find(|s| s.0 == a)?.1;
+            match graph.op(index) {
+                Op::Map { op: o, args } if *o == op && *graph.op(args[1]) == Op::Const(block) => Some(args[0]),
+                _ => None,
+            }
+        };
+        if let (Some(x), Some(y)) = (part(split.outer, ScalarOp::IntDiv), part(row, ScalarOp::Mod)) {
+            if x == y {
+                return self.expr(x);
+            }
+        }
+        let of = |w: &mut Self, a: AxisId| match exprs.iter().find(|e| e.0 == a) {
+            Some(e) => Ok(e.1),
+            None => {
+                let dim = w.dim_of(a)?;
+                Ok(w.k.add(Expr::Pos(dim)))
+            }
+        };
+        let (outer, inner) = (of(self, split.outer)?, of(self, row)?);
+        let block = self.k.add(Expr::Const(block));
+        let first = self.k.op(ScalarOp::Mul, &[outer, block]);
+        Ok(self.k.op(ScalarOp::Add, &[first, inner]))
+    }
+
     /// Whether an index is certainly a position of the axis.
     fn in_range(&self, index: NodeId, axis: AxisId) -> bool {
+        if let Some(inner) = position_of(self.graph, index) {
+            // Inside an open chunk only positions that exist are met.
+            let open = self.env(inner).is_some_and(|d| matches!(self.k.dim(d).kind, DimKind::Chunk { .. }));
+            return open && self.graph.axis(inner).split.is_some_and(|s| self.same_extent(s.of, axis));
+        }
         matches!(self.graph.op(index), Op::Index(other) if self.same_extent(*other, axis))
     }
 
@@ -307,10 +371,12 @@ impl Writer<'_> {
         dims.retain(|d| !matches!(self.k.dim(*d).kind, DimKind::Grid { block: 1 } | DimKind::Loop { block: 1 }));
         dims.sort_by_key(|d| {
             let rank = match self.k.dim(*d).kind {
+                // Features run fastest, so that values of a state are contiguous.
+                DimKind::Grid { .. } if self.sizes.is_feature(self.k.dim(*d).axis) => 3,
                 DimKind::Grid { .. } => 0,
-                DimKind::Loop { .. } => 1,
+                DimKind::Loop { .. } | DimKind::Chunk { .. } => 1,
                 DimKind::Whole { .. } => 2,
-                DimKind::Span => 3,
+                DimKind::Span => 4,
             };
             (rank, *d)
         });

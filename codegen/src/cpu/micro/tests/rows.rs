@@ -148,3 +148,37 @@ fn scale_rows_multiplies_in_place() {
         }
     }
 }
+
+#[test]
+fn solve_substitutes_row_after_row() {
+    for (n, cols) in [(1usize, 5usize), (7, 1), (8, 16), (19, 33), (64, 64)] {
+        let (m_row, x_row) = (n + 1, cols + 3);
+        let mut random = Random::new(11);
+        // What is not below (above) the diagonal must not be read as a factor.
+        let noise: Vec<f32> = random.units(n * m_row).iter().map(|v| v * 0.3).collect();
+        let x = random.units(n * x_row);
+        for t in tables() {
+            for reverse in [false, true] {
+                let mut m = vec![f32::NAN; n * m_row];
+                let mut want: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+                let at = |i: usize| if reverse { n - 1 - i } else { i };
+                for i in 0..n {
+                    for c in 0..i {
+                        let (i, c) = (at(i), at(c));
+                        m[i * m_row + c] = noise[i * m_row + c];
+                        for j in 0..cols {
+                            want[i * x_row + j] += f64::from(m[i * m_row + c]) * want[c * x_row + j];
+                        }
+                    }
+                }
+                let mut y = x.clone();
+                // SAFETY: n rows of `m_row` and of `x_row` elements.
+                unsafe { (t.solve)(n as i64, cols as i64, m.as_ptr(), m_row as i64, y.as_mut_ptr(), x_row as i64, i64::from(reverse)) };
+                for i in 0..y.len() {
+                    let scale = want[i].abs().max(1.0);
+                    assert!((f64::from(y[i]) - want[i]).abs() < 2e-5 * scale, "{:?} n {n} cols {cols} {reverse} at {i}: {} {}", t.level, y[i], want[i]);
+                }
+            }
+        }
+    }
+}

@@ -67,7 +67,7 @@ fn inputs(graph: &Graph, t: usize, strength: f64, seed: u64) -> BTreeMap<String,
 /// The remarks of the pass, after comparing results at several lengths and strengths of decay.
 fn agrees(graph: &Graph) -> String {
     let mut remarks = Vec::new();
-    let work = expand_order(Work { graph: graph.clone(), ..Work::default() });
+    let work = expand_order(Work { graph: graph.clone(), ..Work::default() }, false);
     let chunked = chunk_scans(work, CHUNKS, &mut remarks).graph;
     let faults = attnc_compiler::graph::verify::verify(&chunked);
     assert!(faults.is_empty(), "{}: {faults:?}", graph.name);

@@ -22,7 +22,7 @@ fn loops(kernel: &TileKernel, body: &[Stmt], axis: &str) -> usize {
         .map(|s| match s {
             Stmt::Loop(l) => usize::from(is(&l.dim)) + loops(kernel, &l.body, axis),
             Stmt::Reduce { over, .. } => usize::from(over.iter().any(|d| is(d) && kernel.dim(*d).kind.capacity() == u32::MAX)),
-            Stmt::Map { .. } | Stmt::Dot { .. } | Stmt::Store { .. } | Stmt::Order(_) => 0,
+            Stmt::Map { .. } | Stmt::Dot { .. } | Stmt::Store { .. } | Stmt::Order(_) | Stmt::Prefix { .. } | Stmt::Solve { .. } => 0,
         })
         .sum()
 }

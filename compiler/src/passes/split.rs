@@ -190,7 +190,7 @@ impl Split {
         let grains = b.map(ScalarOp::Max, &[grains, one], span);
         let length = b.map(ScalarOp::Mul, &[grains, grain], span);
         let name = b.graph.axis(axis).name.clone();
-        let record = Axis { name: format!("{name}_span"), extent: Extent::Value(number), twin: None, span };
+        let record = Axis { name: format!("{name}_span"), extent: Extent::Value(number), twin: None, split: None, span };
         let new = b.graph.add_axis(record);
         self.spans.axes.insert(new);
         self.spans.remarks.push(format!("{name} is cut into spans whose results are merged: too few blocks otherwise"));

@@ -143,7 +143,7 @@ impl<'a> Form<'a> {
                     self.definitions(&l.head);
                     self.definitions(&l.body);
                 }
-                Stmt::Reduce { .. } | Stmt::Dot { .. } | Stmt::Store { .. } | Stmt::Order(_) => {}
+                Stmt::Reduce { .. } | Stmt::Dot { .. } | Stmt::Store { .. } | Stmt::Order(_) | Stmt::Prefix { .. } | Stmt::Solve { .. } => {}
             }
         }
     }
@@ -186,6 +186,7 @@ impl<'a> Form<'a> {
             match s {
                 Stmt::Map { .. } => {}
                 Stmt::Order(_) => return Err("rows are ordered".into()),
+                Stmt::Prefix { .. } | Stmt::Solve { .. } => return Err("rows wait for one another".into()),
                 Stmt::Reduce { expr, carried, .. } => {
                     self.tiles(*expr, out)?;
                     out.extend(carried);
@@ -412,6 +413,7 @@ impl<'a> Form<'a> {
             }
             Stmt::Loop(_) => return Err("a loop stands in a loop".into()),
             Stmt::Order(_) => return Err("rows are ordered".into()),
+                Stmt::Prefix { .. } | Stmt::Solve { .. } => return Err("rows wait for one another".into()),
         }
         Ok(())
     }
@@ -561,6 +563,8 @@ impl<'a> Form<'a> {
                     continue;
                 }
                 Stmt::Order(_) => (vec![], None),
+                Stmt::Prefix { expr, .. } => (vec![*expr], None),
+                Stmt::Solve { matrix, rhs, .. } => (vec![*matrix, *rhs], None),
             };
             let mut tiles = vec![];
             let readable = exprs.iter().all(|e| self.tiles(*e, &mut tiles).is_ok());

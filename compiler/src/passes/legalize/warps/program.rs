@@ -156,7 +156,7 @@ impl Lower<'_> {
             let stop = match dim.kind {
                 DimKind::Whole { extent } => self.b.int(i64::from(extent)),
                 DimKind::Span => self.host(&dim.extent.clone()),
-                DimKind::Grid { .. } | DimKind::Loop { .. } => continue,
+                DimKind::Grid { .. } | DimKind::Loop { .. } | DimKind::Chunk { .. } => continue,
             };
             let start = self.b.int(0);
             self.dims.insert(DimId(i as u32), Bounds { start, stop });

@@ -102,7 +102,7 @@ impl Device for Simulated {
     }
 
     fn tiles(&self, _real: Storage) -> TileOptions {
-        TileOptions { rows: 8, keys: 8, flat: 16, tile_limit: 1 << 12, real: Storage::Bf16, int: Storage::I32 }
+        TileOptions { rows: 8, keys: 8, flat: 16, tile_limit: 1 << 12, chunks: None, real: Storage::Bf16, int: Storage::I32 }
     }
 
     fn load(&self, program: &Program, _cache: Option<&Cache>) -> Result<Box<dyn Executable>, RuntimeError> {

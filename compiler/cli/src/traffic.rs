@@ -86,8 +86,9 @@ fn amount(bytes: f64) -> String {
 fn walk(kernel: &TileKernel, body: &[Stmt], roots: &mut Vec<ExprId>, stores: &mut BTreeSet<BufId>, passes: &mut Vec<String>) {
     for stmt in body {
         match stmt {
-            Stmt::Map { expr, .. } | Stmt::Reduce { expr, .. } => roots.push(*expr),
+            Stmt::Map { expr, .. } | Stmt::Reduce { expr, .. } | Stmt::Prefix { expr, .. } => roots.push(*expr),
             Stmt::Dot { a, b, .. } => roots.extend([*a, *b]),
+            Stmt::Solve { matrix, rhs, .. } => roots.extend([*matrix, *rhs]),
             Stmt::Store { buffer, index, expr, .. } => {
                 stores.insert(*buffer);
                 roots.extend(index);

@@ -10,7 +10,7 @@ use inkwell::context::Context;
 use inkwell::intrinsics::Intrinsic;
 use inkwell::module::Module;
 use inkwell::types::{BasicTypeEnum, FloatType, IntType};
-use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, FloatValue, IntValue};
+use inkwell::values::{BasicValue, FastMathFlags, BasicMetadataValueEnum, BasicValueEnum, FloatValue, IntValue};
 use inkwell::{FloatPredicate, IntPredicate};
 
 pub(super) type Value<'c> = BasicValueEnum<'c>;
@@ -120,7 +120,15 @@ impl<'c, 'm> Writer<'c, 'm> {
                 // 0 times infinity would not be 0.
                 Some(self.select(none, zero, x))
             }
-            (ScalarOp::Tanh, [a]) => Some(self.plain_call("llvm.nvvm.tanh.approx.f", &[*a])),
+            (ScalarOp::Tanh, [a]) => {
+                let x = self.real_call("llvm.tanh", &[*a]);
+                // One instruction with this flag; without it LLVM cannot select the function at all.
+                let flagged = x.as_instruction_value().is_some_and(|i| i.set_fast_math_flags(FastMathFlags::ApproxFunc).is_ok());
+                if !flagged {
+                    self.refuse("the hyperbolic tangent cannot be approximate");
+                }
+                Some(x)
+            }
             (ScalarOp::Sigmoid, [a]) => {
                 let (scale, one) = (self.real(-log2e), self.real(1.0));
                 let x = self.binary(Binary::FMul, *a, scale);

@@ -16,6 +16,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Registers of a lane beside fragments: addresses, cursors, rows of an expression.
 const RESERVED: u32 = 28;
+/// What `RESERVED` leaves for the values of element code (`Form::pressure`).
+const LIGHT: u32 = 8;
 
 /// A load that a tensor copy makes.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +37,8 @@ pub(super) struct LoopForm {
     /// Rings whose one view serves the whole loop.
     pub once: Vec<RingId>,
     pub check_empty: bool,
+    /// Registers that fragments may take.
+    pub room: u32,
     /// Math groups start their products in turns.
     pub turns: bool,
     /// Fragments (carried, start) and (after, carried).
@@ -116,6 +120,13 @@ impl<'a> Form<'a> {
                 f.parts.extend(nodes.into_iter().map(Part::Straight));
             }
         }
+        for (i, part) in f.parts.iter().enumerate() {
+            let Part::Loop(l) = part else { continue };
+            let need = l.schedule.live + f.passing(i, l);
+            if need > l.room {
+                return Err(format!("{need} registers of fragments with those that wait for the loop's end"));
+            }
+        }
         let warps = f.warps(units, vec![], false);
         if warps.shared_bytes() > units.shared_bytes {
             return Err(format!("{} bytes of block memory", warps.shared_bytes()));
@@ -126,6 +137,70 @@ impl<'a> Form<'a> {
     pub fn warps(&self, units: &MatrixUnits, maps: Vec<TensorMap>, persistent: bool) -> Warps {
         let registers = units.registers(self.math);
         Warps { math: self.math, registers, fragments: self.fragments.clone(), rings: self.rings.clone(), maps, persistent, turns: self.has_turns() }
+    }
+
+    /// Registers of fragments that are made before a loop and read after it only.
+    fn passing(&self, at: usize, l: &LoopForm) -> u32 {
+        let touches = |p: &Part, out: &mut HashSet<FragId>, reads: bool| match p {
+            Part::Straight(n) => out.extend(if reads { &n.reads } else { &n.writes }),
+            Part::Loop(l) => {
+                out.extend(l.nodes.iter().flat_map(|n| if reads { &n.reads } else { &n.writes }));
+                out.extend(if reads { l.inits.iter().map(|i| i.1).collect::<Vec<_>>() } else { l.results.iter().map(|r| r.0).collect() });
+            }
+        };
+        let (mut before, mut after) = (HashSet::new(), HashSet::new());
+        self.parts[..at].iter().for_each(|p| touches(p, &mut before, false));
+        self.parts[at + 1..].iter().for_each(|p| touches(p, &mut after, true));
+        let inside: HashSet<FragId> = l.nodes.iter().flat_map(|n| n.reads.iter().chain(&n.writes)).copied().collect();
+        before.intersection(&after).filter(|f| !inside.contains(f)).map(|f| self.fragments[f.0 as usize].layout.registers()).sum()
+    }
+
+    /// Registers that element code keeps beside fragments: values of the host, addresses of loads, row values, parts of divisions.
+    fn pressure(&self, nodes: &[Node]) -> u32 {
+        let mut seen = HashSet::new();
+        let mut stack: Vec<ExprId> = vec![];
+        for n in nodes {
+            match &n.work {
+                Work::Each { expr, .. } => stack.push(*expr),
+                Work::Scale { factors, .. } => stack.extend(factors),
+                Work::Fill { cond, .. } => stack.extend(cond),
+                Work::Store { index, expr, .. } => stack.extend(index.iter().chain([expr])),
+                _ => {}
+            }
+        }
+        let mut sum = 0;
+        while let Some(e) = stack.pop() {
+            if !seen.insert(e) {
+                continue;
+            }
+            let by_row = self.k.dims_of(e).iter().all(|d| *d == self.row || self.k.dim(*d).kind.capacity() == 1);
+            sum += match self.k.expr(e) {
+                Expr::Host(_) | Expr::Start(_) | Expr::Stop(_) => 1,
+                Expr::Load { index, .. } => {
+                    stack.extend(index);
+                    4
+                }
+                Expr::Op { op, args } => {
+                    stack.extend(args);
+                    let constant = args.get(1).is_some_and(|a| matches!(self.k.expr(*a), Expr::Const(_)));
+                    match op {
+                        ScalarOp::IntDiv | ScalarOp::Mod | ScalarOp::CeilDiv => if constant { 4 } else { 12 },
+                        ScalarOp::Pow | ScalarOp::Erf | ScalarOp::Softplus | ScalarOp::Log1p | ScalarOp::Sin | ScalarOp::Cos => 12,
+                        _ => u32::from(by_row),
+                    }
+                }
+                Expr::Masked { cond, value, other, .. } => {
+                    stack.extend([cond, value, other]);
+                    0
+                }
+                Expr::Tile(t) => {
+                    stack.extend(self.defs.get(t));
+                    0
+                }
+                Expr::TileAt { .. } | Expr::Const(_) | Expr::Pos(_) => 0,
+            };
+        }
+        sum
     }
 
     /// Whether math groups take turns in some loop.
@@ -686,7 +761,8 @@ impl<'a> Form<'a> {
         for n in &mut nodes {
             n.rings.retain(|r| !once.contains(r));
         }
-        let room = units.registers(self.math).1.saturating_sub(RESERVED);
+        let beside = RESERVED + self.pressure(&nodes).saturating_sub(LIGHT);
+        let room = units.registers(self.math).1.saturating_sub(beside);
         let fragments = &self.fragments;
         let found = schedule(&nodes, &kept, room, |f| fragments[f.0 as usize].layout.registers());
         let schedule = found.map_err(|least| format!("{least} registers of fragments"))?;
@@ -702,7 +778,7 @@ impl<'a> Form<'a> {
         // Turns pay when a body starts all its products before it waits for one: the turn is then short.
         let products = nodes.iter().filter(|n| n.is_product()).count();
         let turns = self.math > 1 && schedule.is_staged() && schedule.order.iter().take(products).all(|i| nodes[*i].is_product());
-        Ok(LoopForm { dim: l.dim, l: l.clone(), nodes, schedule, once, check_empty, turns, inits, results })
+        Ok(LoopForm { dim: l.dim, l: l.clone(), nodes, schedule, once, check_empty, room, turns, inits, results })
     }
 }
 

@@ -17,6 +17,8 @@ const ISSUE: u32 = 30;
 pub(super) struct Schedule {
     pub order: Vec<usize>,
     pub stage: Vec<u8>,
+    /// Registers of a lane that fragments of the body take at most.
+    pub live: u32,
     /// Clocks of a body in the steady state, one group alone.
     pub clocks: u32,
 }
@@ -74,7 +76,7 @@ pub(super) fn schedule(nodes: &[Node], kept: &[FragId], registers: u32, size: im
         let kept: Vec<FragId> = kept.iter().copied().filter(|f| !nodes.iter().zip(&stage).any(|(n, s)| *s == 1 && n.writes.contains(f))).collect();
         let live = live(nodes, &order, &kept, &size);
         least = least.min(live);
-        let found = Schedule { order, stage, clocks };
+        let found = Schedule { order, stage, clocks, live };
         let better = best.as_ref().is_none_or(|b| found.clocks < b.clocks);
         if live <= registers && better {
             best = Some(found);

@@ -111,6 +111,11 @@ fn several_maxima_run_side_by_side() {
 #[test]
 fn differences_with_a_mean_are_distributed() {
     takes(1, "a covariance", "let p = softmax[s](x)  let z = sum[d] r * k  o = sum[s] p * (1 - z + sum[s] p * z) * v", "o: [b,t,e]");
+    let centred = "let p = softmax[s](x)  let mu = sum[s] p * k  o = sum[s] p * (sum[d] r * (k - mu)) * v";
+    takes(1, "sums that are exchanged", centred, "o: [b,t,e]");
+    takes(1, "a norm of the weights", "let p = sigmoid(x)  o = (sum[s] p * v) / sqrt(1 + sum[s] p * p)", "o: [b,t,e]");
+    // A mean for all queries is made once, by a kernel of its own.
+    takes(2, "weights that are subtracted", "o = (sum[s] softmax[s](x) * v) - mean[s] v", "o: [b,t,e]");
     takes(1, "a part of the weights", "let p = softmax[s](x)  o = sum[s] p * v where w > 0", "o: [b,t,e]");
     takes(1, "a conditional", "let p = softmax[s](x)  o = sum[s] (if w > 0 then p else 0.1 * w) * v", "o: [b,t,e]");
 }
@@ -168,6 +173,24 @@ fn one_query_is_split_along_the_keys() {
     assert_eq!(decodes(&format!("{score}  o = max[s] (x + w)  c = count[s] (x > 0)"), "o: [b,h], c: int [b,h]", &lengths), 3);
     decodes(&format!("{score}  let p = softmax[s](x)  o = sum[s] max(p - 0.001, 0) * v"), "o: [b,h,e]", &lengths);
     decodes(&format!("{score}  o = sum[s] softmax[s](x) * v  schedule {{ split s 5 }}"), "o: [b,h,e]", &lengths);
+}
+
+/// Heads that share keys are no positions, though they take part in addresses.
+#[test]
+fn grouped_heads_are_split_along_the_keys() {
+    let source = "kernel x(q: [b,h,d], k: [b,g,s,d], v: [b,g,s,e]) -> (o: [b,h,e]) { let kv = h * G div H  o = sum[s] softmax[s](sum[d] q * k[g = kv]) * v[g = kv] }";
+    let graph = graph_of(source).unwrap_or_else(|e| panic!("{e}"));
+    let given = BTreeMap::from([
+        ("q".to_string(), numbers(&[2, 4, 4], 1, 1.0)),
+        ("k".to_string(), numbers(&[2, 2, 1500, 4], 2, 1.0)),
+        ("v".to_string(), numbers(&[2, 2, 1500, 3], 3, 1.0)),
+    ]);
+    let meant = run(&graph, &given, &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"));
+    let got = run_cpu(&graph, &given, &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"));
+    assert!(difference(&meant["o"], &got["o"]) < 2e-5);
+    let extents = graph.axes.iter().map(|a| ["d", "e"].contains(&a.name.as_str()).then_some(4)).collect();
+    let stages = lower_stages(&graph, &Options { extents, caps: Caps::cpu(), tile: TileOptions::default() }).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(stages.tiles.kernels.len(), 2);
 }
 
 /// A hint splits what has queries too.

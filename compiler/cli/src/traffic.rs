@@ -56,7 +56,7 @@ pub fn lines(tiles: &TileProgram, sizes: &Sizes, extents: &[(String, i64)], scal
         }
         let size = |b: &BufId| bytes.get(b.0 as usize).copied().flatten();
         let moved: Option<f64> = loads.iter().map(|(b, n)| size(b).map(|s| s * n)).chain(stores.iter().map(&size)).sum();
-        let floor: Option<f64> = loads.keys().chain(&stores).map(&size).sum();
+        let floor: Option<f64> = loads.keys().chain(stores.iter().filter(|s| !loads.contains_key(s))).map(&size).sum();
         let (Some(moved), Some(floor)) = (moved, floor) else { continue };
         let again: Vec<String> = loads.iter().filter(|l| *l.1 > 1.0).map(|(b, n)| format!("{} {n} times", plan.buffers[b.0 as usize].name)).collect();
         let again = if again.is_empty() { "everything once".to_string() } else { again.join(", ") };
@@ -82,7 +82,7 @@ fn amount(bytes: f64) -> String {
     }
 }
 
-/// Expressions of statements, stored buffers, and a line for every loop.
+/// Expressions of statements, buffers that are touched once (stores, rows that are ordered), and a line for every loop.
 fn walk(kernel: &TileKernel, body: &[Stmt], roots: &mut Vec<ExprId>, stores: &mut BTreeSet<BufId>, passes: &mut Vec<String>) {
     for stmt in body {
         match stmt {
@@ -94,7 +94,10 @@ fn walk(kernel: &TileKernel, body: &[Stmt], roots: &mut Vec<ExprId>, stores: &mu
                 roots.extend(index);
                 roots.push(*expr);
             }
-            Stmt::Order(o) => roots.extend(o.exprs()),
+            Stmt::Order(o) => {
+                roots.extend(o.exprs());
+                stores.extend([Some(&o.key), o.mask.as_ref(), Some(&o.out)].into_iter().flatten().map(|r| r.buffer));
+            }
             Stmt::Loop(l) => {
                 let names: BTreeSet<&str> = l.carries.iter().map(|c| kernel.tile(c.param).name.as_str()).collect();
                 let names: Vec<&str> = names.into_iter().collect();

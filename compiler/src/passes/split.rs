@@ -49,6 +49,7 @@ fn choose(graph: &Graph) -> HashMap<NodeId, Option<i64>> {
     let sizes = Sizes::new(graph);
     let keep = live(graph);
     let hint = |axis: AxisId| graph.hints.iter().find(|h| h.kind == "split" && h.axis == Some(axis) && h.target.is_none()).map(|h| h.value);
+    let positions = positions(graph);
     let mut groups: HashMap<AxisId, Vec<NodeId>> = HashMap::new();
     for id in graph.ids().filter(|id| keep.contains(id)) {
         let Op::Reduce { op, axes, .. } = graph.op(id) else { continue };
@@ -57,7 +58,7 @@ fn choose(graph: &Graph) -> HashMap<NodeId, Option<i64>> {
             continue;
         }
         let others: Vec<AxisId> = graph.axes_of(id).iter().copied().filter(|a| !sizes.is_feature(*a)).collect();
-        let few = others.len() <= 2 && others.iter().all(|a| !sizes.is_long(*a)) && sizes.is_long(*axis);
+        let few = others.len() <= 2 && others.iter().all(|a| !sizes.is_long(*a) || !positions.contains(a)) && sizes.is_long(*axis);
         if few || hint(*axis).is_some_and(|n| n > 1) {
             groups.entry(*axis).or_default().push(id);
         }
@@ -67,6 +68,28 @@ fn choose(graph: &Graph) -> HashMap<NodeId, Option<i64>> {
         None => ids.iter().any(|id| is_dear(graph, *id, *axis)) && !ids.iter().any(|id| has_queries(graph, *id, *axis, &sizes)),
     });
     groups.into_iter().flat_map(|(axis, ids)| ids.into_iter().map(move |id| (id, axis)).collect::<Vec<_>>()).map(|(id, axis)| (id, hint(axis))).collect()
+}
+
+/// Axes whose positions mean something: scanned, twinned, or compared. Others only take part in addresses (`k[g = h div r]`).
+fn positions(graph: &Graph) -> HashSet<AxisId> {
+    let mut out: HashSet<AxisId> = graph.scans.iter().map(|s| s.axis).collect();
+    for (i, axis) in graph.axes.iter().enumerate() {
+        out.extend(axis.twin.into_iter().flat_map(|t| [t, AxisId(i as u32)]));
+    }
+    for id in graph.ids() {
+        let Op::Map { op: ScalarOp::Lt | ScalarOp::Le | ScalarOp::Eq | ScalarOp::Ne, args } = graph.op(id) else { continue };
+        let mut stack = args.clone();
+        while let Some(id) = stack.pop() {
+            match graph.op(id) {
+                Op::Index(axis) => {
+                    out.insert(*axis);
+                }
+                Op::Map { args, .. } => stack.extend(args),
+                _ => {}
+            }
+        }
+    }
+    out
 }
 
 /// Whether the value is computed from states of a scan.

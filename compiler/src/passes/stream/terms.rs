@@ -90,6 +90,20 @@ impl Terms<'_> {
                     if let Some(mask) = mask {
                         self.select(b, term, mask, span);
                     }
+                    // What needs no result of the pass is summed where it stands.
+                    let gauge_has = term.gauge.is_some_and(|g| axes.iter().any(|a| b.graph.axes_of(g.x).contains(a) || b.graph.axes_of(g.shift).contains(a)));
+                    let ready = term.bound.is_empty() && !gauge_has && !term.free.iter().any(|f| self.waits(b, f.1));
+                    if ready && term.free.iter().chain(&term.inner).any(|f| axes.iter().any(|a| b.graph.axes_of(f.1).contains(a))) {
+                        let factors: Vec<(ScalarOp, NodeId)> = term.free.drain(..).chain(term.inner.drain(..)).collect();
+                        let body = product(b, &factors, span);
+                        if axes.iter().all(|a| b.graph.axes_of(body).contains(a)) {
+                            let sum = b.add(Op::Reduce { op: ReduceOp::Sum, axes: axes.clone(), body, mask: None }, span);
+                            let side = if self.is_free(b, sum) { &mut term.free } else { &mut term.inner };
+                            side.push((ScalarOp::Mul, sum));
+                            continue;
+                        }
+                        return Err("a sum inside it counts elements".to_string());
+                    }
                     let all = term.all_axes(b);
                     if axes.iter().any(|a| !all.contains(a) || term.bound.contains(a)) {
                         return Err("a sum inside it counts elements".to_string());
@@ -450,6 +464,15 @@ impl Sum {
             acc
         };
         let wild = free.iter().any(|f| !is_tame(b, f.0, f.1));
+        // Sums that were exchanged do not run over the accumulator where it lacks their axes.
+        let mut bound = bound;
+        if !bound.is_empty() && !bound.iter().any(|a| b.graph.axes_of(acc).contains(a)) {
+            let (own, rest): (Vec<_>, Vec<_>) = free.iter().copied().partition(|f| bound.iter().any(|a| b.graph.axes_of(f.1).contains(a)));
+            let body = product(b, &own, span);
+            let sum = b.add(Op::Reduce { op: ReduceOp::Sum, axes: std::mem::take(&mut bound), body, mask: None }, span);
+            free = rest;
+            free.push((ScalarOp::Mul, sum));
+        }
         let mut value = acc;
         for (op, f) in &free {
             value = b.map(*op, &[value, *f], span);

@@ -80,7 +80,6 @@ impl Writer<'_> {
         if self.homes.contains_key(&id) && !self.is_mine(id) {
             return;
         }
-        let varies = |w: &Self, id: NodeId| w.graph.axes_of(id).iter().any(|a| bound.contains(a));
         match self.graph.op(id) {
             Op::Reduce { axes, body, mask, .. } => {
                 // Axes that tiles hold whole are not looped over.
@@ -92,7 +91,10 @@ impl Writer<'_> {
                 if let Some(mask) = mask {
                     self.due(*mask, &inner, seen, list);
                 }
-                if !varies(self, id) && !list.contains(&Due::Reduce(id)) {
+                // A pass over positions is made once, for all features that a reduction around it will want.
+                let again = |a: &AxisId| self.sizes.is_feature(*a) && axes.iter().all(|x| !self.sizes.is_feature(*x)) && self.part.scan.is_none();
+                let waits = self.graph.axes_of(id).iter().any(|a| bound.contains(a) && !again(a));
+                if !waits && !list.contains(&Due::Reduce(id)) {
                     list.push(Due::Reduce(id));
                 }
             }

@@ -102,7 +102,7 @@ impl Writer<'_> {
                 for operand in self.graph.op(id).operands() {
                     self.due(operand, bound, seen, list);
                 }
-                if !varies(self, id) && !list.contains(&Due::Ordered(id)) {
+                if !self.graph.axes_of(id).iter().any(|a| bound.contains(a)) && !list.contains(&Due::Ordered(id)) {
                     list.push(Due::Ordered(id));
                 }
             }

@@ -1,4 +1,4 @@
-.PHONY: help setup build test demo bench-cpu bench-gpu golden clean
+.PHONY: help setup build test demo bench-cpu bench-gpu golden gallery nightly clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,12 @@ golden: setup ## tests/golden from the oracles, where ../shared is
 
 bench-gpu: build ## our kernels and their peers (torch, fla, mlstm_kernels) on an NVIDIA GPU, with ratios
 	@python3 scripts/bench-gpu.py
+
+gallery: ## docs/gallery.md from the examples
+	@scripts/gallery.sh
+
+nightly: ## more random programs (2,000), and the gallery to the letter
+	@ATTNC_NIGHTLY=1 ATTNC_SEEDS=0..2000 cargo test --profile ci -p attnc-tests --test it -- random examples
 
 clean: ## remove build results
 	@cargo clean

@@ -3,6 +3,7 @@
 mod blocks;
 mod devices;
 mod docs;
+mod examples;
 mod golden;
 mod layers;
 mod meaning;

@@ -3,6 +3,7 @@
 pub mod blocks;
 pub mod cpu;
 pub mod device;
+pub mod gallery;
 pub mod random;
 pub mod simulated;
 

@@ -205,41 +205,51 @@ impl Lower<'_> {
         }
         let staged = l.schedule.is_staged();
         if l.check_empty {
-            // Which block comes first, and which came before, is known at run time only.
-            let yes = self.b.boolean(true);
-            let open = self.b.begin_for(zero, n, one, &[yes, zero]);
-            let (first, before) = (open.params[0], open.params[1]);
-            let start = start_of(self, open.var);
-            // Sets the bounds that `empty` reads.
-            self.instance(form, l, start)?;
-            let empty = match l.l.empty {
-                Some(e) => self.uniform(form, e)?,
-                None => self.b.boolean(false),
+            // Which block comes first, and which came before, is known at run time only. Body copies stand outside of each other: products
+            // of two copies that meet at one branch would share too few registers.
+            let empty = |s: &mut Self, start: Value| {
+                s.instance(form, l, start)?;
+                match l.l.empty {
+                    Some(e) => s.uniform(form, e),
+                    None => Ok(s.b.boolean(false)),
+                }
             };
-            let busy = self.b.not(empty);
-            let gate = self.b.begin_if(busy);
+            let mut first = zero;
             if staged {
-                let mut branch = self.b.begin_if(first);
-                let now = self.instance(form, l, start)?;
+                let open = self.b.begin_for(zero, n, one, &[n]);
+                let found = open.params[0];
+                let start = start_of(self, open.var);
+                let none = empty(self, start)?;
+                let at = self.b.select(none, n, open.var);
+                let nearest = self.b.min(found, at);
+                first = self.b.end_for(open, &[nearest])[0];
+            }
+            let some = self.b.lt(first, n);
+            let gate = self.b.begin_if(some);
+            let mut begin = first;
+            let mut before = start_of(self, first);
+            if staged {
+                let now = self.instance(form, l, before)?;
                 self.body(form, l, role, [Some(now), None])?;
-                self.b.begin_else(&mut branch);
-                let (old, now) = (self.instance(form, l, before)?, self.instance(form, l, start)?);
-                self.body(form, l, role, [Some(now), Some(old)])?;
-                self.b.end_if(branch);
-            } else {
-                let now = self.instance(form, l, start)?;
-                self.body(form, l, role, [Some(now), None])?;
+                begin = self.b.add(first, one);
+            }
+            let open = self.b.begin_for(begin, n, one, &[before]);
+            before = open.params[0];
+            let start = start_of(self, open.var);
+            let none = empty(self, start)?;
+            let busy = self.b.not(none);
+            let inner = self.b.begin_if(busy);
+            let old = if staged { Some(self.instance(form, l, before)?) } else { None };
+            let now = self.instance(form, l, start)?;
+            self.body(form, l, role, [Some(now), old])?;
+            self.b.end_if(inner);
+            let next = self.b.select(none, before, start);
+            let last = self.b.end_for(open, &[next])[0];
+            if staged {
+                let old = self.instance(form, l, last)?;
+                self.body(form, l, role, [None, Some(old)])?;
             }
             self.b.end_if(gate);
-            let (first, before) = (self.b.and(first, empty), self.b.select(empty, before, start));
-            let after = self.b.end_for(open, &[first, before]);
-            if staged {
-                let some = self.b.not(after[0]);
-                let gate = self.b.begin_if(some);
-                let old = self.instance(form, l, after[1])?;
-                self.body(form, l, role, [None, Some(old)])?;
-                self.b.end_if(gate);
-            }
         } else if staged {
             let some = self.b.lt(zero, n);
             let gate = self.b.begin_if(some);

@@ -10,7 +10,7 @@ use crate::tiles::*;
 type Made = Result<(), CompileError>;
 
 /// An operand in memory with its stride along each of its wide dimensions.
-struct Operand {
+pub(super) struct Operand {
     base: Base,
     offset: Value,
     strides: Vec<(DimId, Value)>,
@@ -73,8 +73,8 @@ impl Lower<'_> {
         let (n, m) = (self.row_count(rows)?, self.len(cols)?);
         let (x_place, by_place, x_row) = (self.tile_place(x), self.tile_place(by), self.row_stride(x));
         if op == ScalarOp::ExpDiff {
-            let sums = self.row_scratch(rows);
             let zero = self.b.int(0);
+            let sums = if self.summed.contains(&out) { self.row_sums(out, rows)? } else { self.row_scratch(rows) };
             let sums = Place { base: Base::Local(sums), offset: zero };
             let (y, y_row, scale) = (self.tile_place(out), self.row_stride(out), self.b.real(1.0));
             self.b.tile(TileCall::ExpRows { rows: n, cols: m, x: x_place, x_row, shift: by_place, y, y_row, sums, scale });
@@ -84,84 +84,6 @@ impl Lower<'_> {
         let (place, stride) = (self.tile_place(out), self.row_stride(out));
         self.b.tile(TileCall::ScaleRows { rows: n, cols: m, x: place, x_row: stride, factor: by_place });
         Ok(true)
-    }
-
-    /// Values of the dear functions in an expression over the elements of a tile, each in an array with the layout of the tile.
-    pub(super) fn row_functions(&mut self, out: TileId, expr: ExprId) -> Result<Vec<(ExprId, crate::kernel::LocalId)>, CompileError> {
-        let dims = self.k.tile(out).dims.clone();
-        let mut made: Vec<(ExprId, crate::kernel::LocalId)> = Vec::new();
-        let wide = dims.last().is_some_and(|d| self.k.dim(*d).kind.capacity() >= 16);
-        if !self.caps.tile_calls || !wide || dims.len() > 2 {
-            return Ok(made);
-        }
-        for call in self.dear(expr, &dims) {
-            if made.len() == 4 {
-                break;
-            }
-            let Expr::Op { op, args } = self.k.expr(call).clone() else { continue };
-            let len = self.tile_len(out);
-            let room = self.b.local("function", DType::Real, len);
-            let before = made.clone();
-            self.elements(&dims, &[args[0]], &mut |l, e| {
-                for (expr, room) in &before {
-                    let index = l.tile_index(out, e)?;
-                    let value = l.b.load(*room, index);
-                    e.memo.insert(*expr, value);
-                }
-                let value = l.eval(args[0], e)?;
-                let index = l.tile_index(out, e)?;
-                l.b.store(room, index, value);
-                Ok(())
-            })?;
-            // Row by row: the rest of a short row holds nothing.
-            let (rows, cols) = match dims.as_slice() {
-                [rows, cols] => (self.len(*rows)?, self.len(*cols)?),
-                [cols] => (self.b.int(1), self.len(*cols)?),
-                _ => return Ok(made),
-            };
-            let stride = i64::from(self.k.dim(dims[dims.len() - 1]).kind.capacity());
-            let (zero, one, stride) = (self.b.int(0), self.b.int(1), self.b.int(stride));
-            let open = self.b.begin_for(zero, rows, one, &[]);
-            let offset = self.b.mul(open.var, stride);
-            let place = Place { base: Base::Local(room), offset };
-            self.b.tile(TileCall::Unary { op, n: cols, x: place, y: place });
-            self.b.end_for(open, &[]);
-            made.push((call, room));
-        }
-        Ok(made)
-    }
-
-    /// Functions worth a call that vary over all of `dims`, operands first. Those under a condition are taken for all elements alike:
-    /// the table's functions are total.
-    fn dear(&mut self, expr: ExprId, dims: &[DimId]) -> Vec<ExprId> {
-        fn walk(l: &mut Lower<'_>, id: ExprId, dims: &[DimId], seen: &mut std::collections::HashSet<ExprId>, out: &mut Vec<ExprId>) {
-            if !seen.insert(id) {
-                return;
-            }
-            match l.k.expr(id).clone() {
-                Expr::Op { op, args } => {
-                    for a in &args {
-                        walk(l, *a, dims, seen, out);
-                    }
-                    let dear = matches!(op, ScalarOp::Tanh | ScalarOp::Log | ScalarOp::Log1p | ScalarOp::Softplus | ScalarOp::Sin | ScalarOp::Cos | ScalarOp::Erf);
-                    let varies = l.dims_of(id);
-                    if dear && dims.iter().all(|d| varies.contains(d)) {
-                        out.push(id);
-                    }
-                }
-                Expr::Masked { value, cond, other, class } => {
-                    walk(l, value, dims, seen, out);
-                    if !class.is_some_and(|c| l.full.contains(&c)) {
-                        walk(l, cond, dims, seen, out);
-                        walk(l, other, dims, seen, out);
-                    }
-                }
-                Expr::Const(_) | Expr::Host(_) | Expr::Pos(_) | Expr::Start(_) | Expr::Stop(_) | Expr::Tile(_) | Expr::TileAt { .. } | Expr::Load { .. } => {}
-            }
-        }
-        let (mut seen, mut out) = (Default::default(), Vec::new());
-        walk(self, expr, dims, &mut seen, &mut out);
-        out
     }
 
     /// Room for one Real a row.
@@ -183,6 +105,9 @@ impl Lower<'_> {
         let Some((x, rows, cols)) = self.matrix(expr) else { return Ok(false) };
         if over != [cols] || self.k.tile(out).dims.as_slice() != rows.as_slice() || self.k.tile(out).dtype != DType::Real {
             return Ok(false);
+        }
+        if let (Some(sums), ReduceOp::Sum) = (self.sums.get(&x).copied(), op) {
+            return self.add_sums(out, rows, sums, carried);
         }
         match carried {
             Some(c) => self.copy(c, out)?,
@@ -281,8 +206,8 @@ impl Lower<'_> {
             (Some(x), Some(y)) => Some(self.b.and(x, y)),
             (x, y) => x.or(y),
         };
-        // Several calls add up, or perhaps none is made: start from zero.
-        let adds_up = !outer.is_empty() || inside.is_some();
+        // Several calls add up: start from zero.
+        let adds_up = !outer.is_empty();
         match carried {
             Some(c) => self.copy(c, out)?,
             None if adds_up => self.fill(out, Scalar::Real(0.0))?,
@@ -338,7 +263,11 @@ impl Lower<'_> {
         for open in opened.into_iter().rev() {
             self.b.end_for(open, &[]);
         }
-        if let Some(guard) = guard {
+        if let Some(mut guard) = guard {
+            if !accumulate {
+                self.b.begin_else(&mut guard);
+                self.fill(out, Scalar::Real(0.0))?;
+            }
             self.b.end_if(guard);
         }
         Ok(true)
@@ -353,8 +282,9 @@ impl Lower<'_> {
 
     /// The expression as memory with strides: a tile, or a buffer whose index along each axis is a position plus something uniform.
     /// Reads that may be out of range qualify where the index that decides is uniform.
-    fn operand(&mut self, expr: ExprId) -> Result<Option<Operand>, CompileError> {
+    pub(super) fn operand(&mut self, expr: ExprId) -> Result<Option<Operand>, CompileError> {
         match self.k.expr(expr).clone() {
+            Expr::Tile(t) if self.aliases.contains_key(&t) => self.operand(self.aliases[&t]),
             Expr::Tile(t) => {
                 let dims = self.k.tile(t).dims.clone();
                 let strides = self.strides(&dims);

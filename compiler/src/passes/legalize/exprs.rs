@@ -77,6 +77,7 @@ impl Lower<'_> {
                 let args = args.iter().map(|a| self.eval(*a, element)).collect::<Result<Vec<_>, _>>()?;
                 self.b.op(op, &args)
             }
+            Expr::Tile(t) if self.aliases.contains_key(&t) => self.eval(self.aliases[&t], element)?,
             Expr::Tile(t) => {
                 let index = self.tile_index(t, element)?;
                 let local = self.local(t);

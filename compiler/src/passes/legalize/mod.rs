@@ -3,6 +3,8 @@
 
 mod calls;
 mod exprs;
+mod functions;
+mod fuse;
 mod order;
 mod place;
 mod chunk;
@@ -53,6 +55,13 @@ pub(crate) struct Lower<'a> {
     /// Tiles that elementwise statements have made, without those that a loop hands to its next iteration.
     made: HashSet<TileId>,
     handed_on: HashSet<TileId>,
+    /// Tiles that only products read, as whole operands.
+    operands: HashSet<TileId>,
+    /// Tiles that are read where they lie in memory, and never made.
+    aliases: HashMap<TileId, ExprId>,
+    /// Tiles whose rows are summed somewhere, and the sums that came with a row function.
+    summed: HashSet<TileId>,
+    sums: HashMap<TileId, LocalId>,
     /// All results are stored in 16 bits and no indices are computed: operands of products may be rounded to them.
     coarse: bool,
 }
@@ -65,6 +74,8 @@ pub fn legalize(program: TileProgram, caps: &Caps) -> Result<Program, CompileErr
     let mut out = Vec::new();
     let mut launches = Vec::new();
     for k in &kernels {
+        let fused = caps.tile_calls.then(|| fuse::fuse(k));
+        let k = fused.as_ref().unwrap_or(k);
         let (kernel, launch) = lower(k, &plan, caps, out.len() as u32)?;
         out.push(kernel);
         launches.push(launch);
@@ -108,6 +119,10 @@ impl<'a> Lower<'a> {
             dims_cache: HashMap::new(),
             made: HashSet::new(),
             handed_on: HashSet::new(),
+            operands: fuse::operands(k),
+            aliases: HashMap::new(),
+            summed: fuse::summed(k),
+            sums: HashMap::new(),
             coarse: false,
         }
     }

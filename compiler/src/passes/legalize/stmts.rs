@@ -74,6 +74,8 @@ impl Lower<'_> {
     }
 
     fn map(&mut self, out: TileId, expr: ExprId) -> Made {
+        // A loop's body is lowered twice when its masks have classes; what held for a tile there need not hold here.
+        self.aliases.remove(&out);
         if !self.handed_on.contains(&out) {
             self.made.insert(out);
         }
@@ -85,12 +87,25 @@ impl Lower<'_> {
             }
             source = *value;
         }
+        while let Expr::Op { op: ScalarOp::Select, args } = self.k.expr(source) {
+            match self.k.expr(args[0]) {
+                Expr::Const(Scalar::Bool(true)) => source = args[1],
+                Expr::Const(Scalar::Bool(false)) => source = args[2],
+                _ => break,
+            }
+        }
+        if self.alias(out, source)? {
+            return Ok(());
+        }
         if let Expr::Tile(t) = self.k.expr(source) {
             if self.k.tile(*t).dims == self.k.tile(out).dims && self.same_place(*t, out) {
                 return Ok(());
             }
         }
         if self.map_call(out, source)? {
+            return Ok(());
+        }
+        if self.function_of_rows(out, source)? {
             return Ok(());
         }
         let dims = self.k.tile(out).dims.clone();

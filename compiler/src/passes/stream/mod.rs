@@ -8,6 +8,7 @@
 //! Exact over the reals; what rounding forbids is refused (`terms`, cancellation). Matches operators, never a program.
 //! Source: docs/derivations.md, section 2; Milakov and Gimelshein 2018 for the rescaling.
 
+mod ranges;
 mod terms;
 
 use super::cost::Sizes;

@@ -7,6 +7,7 @@
 mod forms;
 mod masks;
 mod order;
+mod products;
 mod reduce;
 mod scan;
 mod values;

@@ -1,4 +1,4 @@
-.PHONY: help setup build test demo bench-cpu bench-gpu golden gallery nightly clean
+.PHONY: help setup build test demo bench-cpu bench-gpu figures golden gallery nightly clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,9 @@ demo: build ## examples on the activations of a real model
 
 bench-cpu: build ## times and PyTorch peers on this processor; ARGS='--cases full --shapes 2048x64 ..' for a part
 	@scripts/bench_cpu.sh $(ARGS)
+
+figures: setup ## tests/data/ptx.txt: registers and shared memory of every example's PTX
+	@scripts/cargo.sh test --profile ci -p attnc-tests --test it -- --ignored ptx::write_figures
 
 golden: setup ## tests/golden from the oracles, where ../shared is
 	@.venv/bin/python scripts/golden.py

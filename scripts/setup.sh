@@ -44,5 +44,12 @@ if ! .venv/bin/python -c 'import numpy, safetensors, ml_dtypes' 2>/dev/null; the
         say "no Python environment: conformance will be skipped"
 fi
 
+if [ -x .venv/bin/pip ] && [ ! -x "$(echo .venv/lib/python3*/site-packages/nvidia/cu13/bin/ptxas)" ]; then
+    say "adding ptxas to .venv"
+    # Without its dependencies: they are for a whole tool chain.
+    .venv/bin/pip install -q --disable-pip-version-check --no-deps nvidia-cuda-nvcc==13.0.88 ||
+        say "no ptxas: the assembly of PTX is not checked"
+fi
+
 command -v llvm-config-22 >/dev/null || say "no LLVM 22: built without the ptx feature"
 exit 0

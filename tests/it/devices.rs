@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts and prints a test that cannot run here.
-fn skip(what: &str, why: &str) {
+pub(crate) fn skip(what: &str, why: &str) {
     let required = std::env::var("ATTNC_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|r| r == what), "{what} is required: {why}");
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
@@ -50,7 +50,7 @@ fn example_error(device: &dyn Device, name: &str, extents: &[(&str, usize)], sca
 }
 
 /// Random programs on a device, against the interpreter; the first that differs is shrunk to one that can be read.
-fn random_programs(device: &dyn Device, count: u64) {
+fn random_programs(device: &dyn Device, seeds: std::ops::Range<u64>) {
     let check = |case: &Case| -> Option<String> {
         let graph = graph_of(&case.source()).ok()?;
         let want = interp::run(&graph, &case.inputs(), &BTreeMap::new()).ok()?;
@@ -59,7 +59,7 @@ fn random_programs(device: &dyn Device, count: u64) {
             Ok(got) => disagreement(&want, &got),
         }
     };
-    for seed in 0..count {
+    for seed in seeds {
         let case = random_case(seed);
         if let Some(what) = check(&case) {
             let small = shrink(&case, |c| check(c).is_some());
@@ -100,7 +100,7 @@ mod wgsl {
     fn random_programs_agree_with_the_interpreter() {
         let Some(driver) = device() else { return };
         let device = WebGpu(driver);
-        random_programs(&device, 30);
+        random_programs(&device, 0..30);
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod wgsl {
     }
 }
 
-/// Assembly by NVIDIA's ptxas, found by `ATTNC_PTXAS` or on the path; results are checked on a GPU when there is one.
+/// Assembly by NVIDIA's ptxas where it is at hand; results are checked on a GPU when there is one.
 #[cfg(feature = "ptx")]
 mod ptx {
     use super::*;
@@ -135,25 +135,15 @@ mod ptx {
     use attnc_compiler::lower::{Options, lower};
     use attnc_tests::device::example_scalars;
     use attnc_runtime::driver::cuda::{CudaDriver, CudaProgram, Nvidia};
-    use std::process::Command;
 
     /// Compiles the kernels and lets ptxas assemble them: its complaints, `None` when ptxas is missing.
     fn assemble(kernels: &[Kernel]) -> Result<Option<()>, String> {
         let text = compile(kernels, ARCH).map_err(|e| e.to_string())?.text;
-        let ptxas = std::env::var("ATTNC_PTXAS").unwrap_or_else(|_| "ptxas".to_string());
-        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let (from, to) = (folder.path().join("k.ptx"), folder.path().join("k.cubin"));
-        std::fs::write(&from, &text).map_err(|e| e.to_string())?;
-        let output = match Command::new(&ptxas).arg("-v").arg(format!("-arch={ARCH}")).arg(&from).arg("-o").arg(&to).output() {
-            Ok(output) => output,
-            Err(e) => {
-                skip("ptxas", &format!("{ptxas}: {e}"));
-                return Ok(None);
-            }
+        let Some(ptxas) = attnc_tests::ptxas::find() else {
+            skip("ptxas", "it is neither in .venv nor on the path");
+            return Ok(None);
         };
-        let log = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        let spills = log.lines().any(|l| l.contains("spill") && !l.contains(" 0 bytes spill stores, 0 bytes spill loads"));
-        if !output.status.success() || spills || log.contains("C75") { Err(log) } else { Ok(Some(())) }
+        attnc_tests::ptxas::assemble(&ptxas, &text, ARCH).map(|_| Some(()))
     }
 
     /// Kernels of an example for inputs of these extents.
@@ -192,31 +182,6 @@ mod ptx {
         }
     }
 
-    /// Programs that the tile pass takes must come out as PTX without functions that nobody defines.
-    #[test]
-    fn all_examples_compile() {
-        let folder = format!("{}/../dsl-examples", env!("CARGO_MANIFEST_DIR"));
-        let mut names: Vec<String> = std::fs::read_dir(&folder)
-            .unwrap_or_else(|e| panic!("{folder}: {e}"))
-            .filter_map(|f| f.ok()?.file_name().to_str()?.strip_suffix(".attn").map(str::to_string))
-            .collect();
-        names.sort();
-        let (mut compiled, mut refused, mut wrong) = (0, vec![], vec![]);
-        for name in names.iter().step_by(if std::env::var("ATTNC_ALL").is_ok() { 1 } else { 12 }) {
-            match kernels_of(name, &[("d", 16), ("e", 16), ("t", 32), ("s", 32), ("i", 8)], &Scalars::new()) {
-                // Sizes that do not fit this program, or a program that no target can lower yet: the claim is about the backend.
-                Err(e) => refused.push(format!("{name}: {e}")),
-                Ok(kernels) => match compile(&kernels, ARCH) {
-                    Ok(_) => compiled += 1,
-                    Err(e) => wrong.push(format!("{name}: {e}")),
-                },
-            }
-        }
-        eprintln!("{compiled} compiled, {} refused before", refused.len());
-        assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
-        assert!(compiled >= refused.len(), "{}", refused.join("\n"));
-    }
-
     #[test]
     fn a_gpu_agrees_with_the_interpreter() {
         let driver = match CudaDriver::new(0) {
@@ -239,7 +204,7 @@ mod ptx {
             let error = example_error(&device, name, &extents, &scalars).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(error < 1e-5, "{name} {extents:?}: error {error:e}");
         }
-        random_programs(&device, 100);
+        random_programs(&device, crate::random::seeds(0..100));
     }
 }
 

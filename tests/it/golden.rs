@@ -1,6 +1,7 @@
 //! Every example against its oracle, from the files in `tests/golden` alone (`make golden` writes them): no Python, no network.
 
-use attnc_runtime::{CompileOptions, DType, Engine, Scalar, Storage, Tensor, TensorView};
+use attnc_runtime::{CompileOptions, DType, Engine, Kernel, Scalar, Storage, Tensor, TensorView};
+use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 const EXACT: f64 = 1e-6;
 const SINGLE: f64 = 2e-5;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -18,7 +19,7 @@ fn left_out() -> Vec<String> {
     text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once(':')).map(|(slug, _)| slug.to_string()).collect()
 }
 
-fn tensors<'a>(file: &'a SafeTensors<'a>, prefix: &str) -> Vec<(String, TensorView<'a>)> {
+pub(crate) fn tensors<'a>(file: &'a SafeTensors<'a>, prefix: &str) -> Vec<(String, TensorView<'a>)> {
     let mut out = Vec::new();
     for (name, tensor) in file.iter() {
         let Some(name) = name.strip_prefix(prefix) else { continue };
@@ -55,6 +56,20 @@ fn wrong(want: &TensorView<'_>, got: &Tensor, tolerance: f64) -> Option<String> 
     (error > tolerance).then(|| format!("error {error:.1e}"))
 }
 
+/// The scalars of a call, as the header of its file has them.
+pub(crate) fn scalars(header: &Metadata, kernel: &Kernel) -> Result<Vec<(String, Scalar)>, String> {
+    let mut scalars = Vec::new();
+    for (name, text) in header.metadata().iter().flatten() {
+        let input = kernel.signature().inputs.iter().find(|i| i.name == *name).ok_or_else(|| format!("no scalar `{name}`"))?;
+        scalars.push((name.clone(), match input.dtype {
+            DType::Int => Scalar::Int(text.parse().map_err(|_| format!("`{name}` = {text}"))?),
+            DType::Bool => Scalar::Bool(text != "0"),
+            DType::Real | DType::Complex => Scalar::Real(text.parse().map_err(|_| format!("`{name}` = {text}"))?),
+        }));
+    }
+    Ok(scalars)
+}
+
 /// What is wrong with one example on one target.
 fn check(engine: &Engine, slug: &str, tolerance: f64) -> Result<(), String> {
     let bytes = std::fs::read(root().join("tests/golden").join(format!("{slug}.safetensors"))).map_err(|e| format!("no golden data: {e}"))?;
@@ -62,15 +77,8 @@ fn check(engine: &Engine, slug: &str, tolerance: f64) -> Result<(), String> {
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| e.to_string())?;
     let source = std::fs::read_to_string(root().join("dsl-examples").join(format!("{slug}.attn"))).map_err(|e| e.to_string())?;
     let kernel = engine.compile(&source, None, &CompileOptions::default()).map_err(|e| e.to_string())?;
-    let mut scalars = Vec::new();
-    for (name, text) in header.metadata().iter().flatten() {
-        let input = kernel.signature().inputs.iter().find(|i| i.name == *name).ok_or_else(|| format!("no scalar `{name}`"))?;
-        scalars.push((name.as_str(), match input.dtype {
-            DType::Int => Scalar::Int(text.parse().map_err(|_| format!("`{name}` = {text}"))?),
-            DType::Bool => Scalar::Bool(text != "0"),
-            DType::Real | DType::Complex => Scalar::Real(text.parse().map_err(|_| format!("`{name}` = {text}"))?),
-        }));
-    }
+    let scalars = scalars(&header, &kernel)?;
+    let scalars: Vec<_> = scalars.iter().map(|(n, v)| (n.as_str(), *v)).collect();
     let given = tensors(&file, "in.");
     let given: Vec<_> = given.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
     let outputs = kernel.run(&given, &scalars).map_err(|e| e.to_string())?;
@@ -112,4 +120,14 @@ fn examples_agree_with_the_golden_data_on_the_interpreter() {
 #[test]
 fn examples_agree_with_the_golden_data_on_the_processor() {
     all(&Engine::cpu().expect("the processor"), SINGLE);
+}
+
+/// All in one process: a fault of a kernel ends it for those that come after.
+#[cfg(feature = "ptx")]
+#[test]
+fn examples_agree_with_the_golden_data_on_a_gpu() {
+    match Engine::ptx() {
+        Ok(engine) => all(&engine, SINGLE),
+        Err(e) => crate::devices::skip("cuda", &e.to_string()),
+    }
 }

@@ -7,7 +7,10 @@ mod examples;
 mod golden;
 mod layers;
 mod meaning;
+#[cfg(feature = "ptx")]
+mod ptx;
 mod random;
+mod resident;
 mod selection;
 mod snapshots;
 mod streams;

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-fn seeds(default: Range<u64>) -> Range<u64> {
+pub(crate) fn seeds(default: Range<u64>) -> Range<u64> {
     let given = std::env::var("ATTNC_SEEDS").ok().and_then(|s| {
         let (from, to) = s.split_once("..")?;
         Some(from.parse().ok()?..to.parse().ok()?)

@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod cpu;
 pub mod device;
 pub mod gallery;
+pub mod ptxas;
 pub mod random;
 pub mod simulated;
 

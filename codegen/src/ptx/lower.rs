@@ -53,11 +53,11 @@ pub(super) fn lower<'c>(context: &'c Context, module: &Module<'c>, kernel: &Kern
     let function = module.add_function(entry, context.void_type().fn_type(&params, false), None);
     function.set_call_conventions(PTX_KERNEL);
     function.add_attribute(AttributeLoc::Function, context.create_string_attribute("nvvm.maxntid", &kernel.lanes.to_string()));
+    // Without it ptxas aims at a full processor: 32 registers a thread, and the rest spilled.
+    function.add_attribute(AttributeLoc::Function, context.create_string_attribute("nvvm.minctasm", "1"));
     if kernel.warps.is_some() {
         w.fast = true;
-        for (name, value) in [("nvvm.minctasm", "1"), ("denormal-fp-math-f32", "preserve-sign")] {
-            function.add_attribute(AttributeLoc::Function, context.create_string_attribute(name, value));
-        }
+        function.add_attribute(AttributeLoc::Function, context.create_string_attribute("denormal-fp-math-f32", "preserve-sign"));
         let map = context.i8_type().array_type(128);
         for i in first_map..first_map + maps as u32 {
             let at = AttributeLoc::Param(i);

@@ -264,8 +264,14 @@ impl Kernel {
         self.execute(&bound, views)
     }
 
-    /// Values of the scalars that are extents computed from tensors.
-    fn late_extents(&self, tensors: Tensors<'_>, scalars: &[(&str, Scalar)], extents: &[(&str, i64)]) -> Result<Vec<(String, Scalar)>, RuntimeError> {
+    /// Whether extents depend on the contents of tensors.
+    pub(crate) fn has_late_extents(&self) -> bool {
+        self.0.extents.is_some()
+    }
+
+    /// Values of the scalars that are extents computed from tensors, to be given to `bind` beside the caller's. Runs the program that
+    /// computes them; none for most programs. Errors: as `run`.
+    pub fn late_extents(&self, tensors: Tensors<'_>, scalars: &[(&str, Scalar)], extents: &[(&str, i64)]) -> Result<Vec<(String, Scalar)>, RuntimeError> {
         let Some((first, names)) = &self.0.extents else { return Ok(Vec::new()) };
         let values = first.run_with(tensors, scalars, extents)?;
         let each = names.iter().zip(values.iter()).map(|(name, (_, value))| {

@@ -205,7 +205,9 @@ impl Kernel {
             }))
         });
         let shown = shown.collect::<Result<Vec<_>, RuntimeError>>()?;
-        let bound = self.bind(&shown, scalars, extents)?;
+        let late = if self.has_late_extents() { self.late(inputs, scalars, extents)? } else { vec![] };
+        let scalars: Vec<(&str, Scalar)> = scalars.iter().copied().chain(late.iter().map(|(n, e)| (n.as_str(), *e))).collect();
+        let bound = self.bind(&shown, &scalars, extents)?;
         let special = self.code(&bound)?;
         let plan = &special.plan;
         let signature = self.signature();
@@ -268,5 +270,25 @@ impl Kernel {
         let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let call = special.code.prepare(call, memory, stream.map(|s| s.0.clone()))?;
         Ok(Resident { call, outputs, bytes })
+    }
+
+    /// Extents that the contents of the tensors decide, as they are now.
+    fn late(&self, inputs: &[(&str, Given<'_>)], scalars: &[(&str, Scalar)], extents: &[(&str, i64)]) -> Result<Vec<(String, Scalar)>, RuntimeError> {
+        let mut fetched: Vec<Option<Tensor>> = vec![];
+        for (_, given) in inputs {
+            fetched.push(match given {
+                Given::Host(_) => None,
+                Given::Device(tensor) => Some(tensor.download()?),
+            });
+        }
+        let mut views: Vec<(&str, TensorView<'_>)> = vec![];
+        for ((name, given), fetched) in inputs.iter().zip(&fetched) {
+            match (given, fetched) {
+                (Given::Host(view), _) => views.push((*name, view.clone())),
+                (Given::Device(_), Some(tensor)) => views.push((*name, tensor.view())),
+                (Given::Device(_), None) => {}
+            }
+        }
+        self.late_extents(&views, scalars, extents)
     }
 }

@@ -46,6 +46,8 @@ fn text(slug: &str, arch: &str) -> Result<String, String> {
             let views: Vec<(&str, TensorView<'_>)> = given.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
             let scalars = scalars(&header, &kernel)?;
             let scalars: Vec<_> = scalars.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+            let late = kernel.late_extents(&views, &scalars, &[]).map_err(|e| e.to_string())?;
+            let scalars: Vec<_> = scalars.iter().copied().chain(late.iter().map(|(n, v)| (n.as_str(), *v))).collect();
             kernel.bind(&views, &scalars, &[]).map_err(|e| e.to_string())?.extents
         }
         Err(_) => plan.axes.iter().map(|_| 32).collect(),

@@ -107,6 +107,8 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let Measured { first, mut times, bytes, clock } = measured;
     times.sort_by(f64::total_cmp);
     let median = times[times.len() / 2];
+    let late = kernel.late_extents(&views, &scalars, &extents)?;
+    let scalars: Vec<(&str, Scalar)> = scalars.iter().copied().chain(late.iter().map(|(n, v)| (n.as_str(), *v))).collect();
     let bound = kernel.bind(&views, &scalars, &extents)?;
     let flops = made::dense_flops(kernel.graph(), &bound.extents);
     let (work, rate) = (flops / median / 1e9, bytes as f64 / median / 1e9);

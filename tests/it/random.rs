@@ -76,7 +76,7 @@ fn the_meaning_does_not_depend_on_how_the_interpreter_loops() {
 
 #[test]
 fn the_processor_agrees_with_the_interpreter() {
-    all(seeds(0..60), |case| {
+    all(seeds(0..200), |case| {
         let graph = graph_of(&case.source()).ok()?;
         let want = interpret(&graph, case, LIMIT).ok()?;
         run_cpu(&graph, &case.inputs(), &case.scalars()).map_or_else(Some, |got| disagreement(&want, &got, 2e-4))

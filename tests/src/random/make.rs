@@ -138,7 +138,7 @@ impl Make {
     /// One more statement, when the values there are allow the kind that was drawn.
     pub fn statement(&mut self) -> Option<Stmt> {
         self.used.clear();
-        let term = match self.rng.below(28) {
+        let term = match self.rng.below(34) {
             0..=3 => self.pointwise(),
             4 | 5 => self.read(),
             6..=9 => self.reduce(),
@@ -154,6 +154,11 @@ impl Make {
             21 => self.slope(),
             22 => self.over_two(),
             23 => self.position(),
+            24 => self.choose_rows(),
+            25 => return self.until(),
+            26 => self.optional(),
+            27 => self.best(),
+            28 => return self.running(),
             _ => return self.scan(),
         }?;
         if term.axes.len() > 4 {
@@ -453,6 +458,102 @@ impl Make {
         };
         let axes = if text.contains("div 2 + z") { i.axes } else { union(&i.axes, &[axis].into()) };
         Some(Term { text, axes, kind: Kind::Int { size: 2 * LONGEST as i64 } })
+    }
+
+    /// A choice for each query out of scores made in the same program, and what reads it: a normaliser, a list, a count.
+    fn choose_rows(&mut self) -> Option<Term> {
+        let a = self.choose(|v| v.axes.contains("t") && v.axes.contains("d") && !v.axes.contains("s") && matches!(v.kind, Kind::Real { size, exact: Some(_) } if size < 60.0))?;
+        let b = self.choose(|v| v.name != a.text && v.axes.contains("t") && v.axes.contains("d") && !v.axes.contains("s") && matches!(v.kind, Kind::Real { size, exact: Some(_) } if size < 60.0))?;
+        let exact = exact_of(&a).zip(exact_of(&b)).map(|(i, j)| i + j);
+        // Orders are made of what f32 holds exactly.
+        if !matches!(real(size_of(&a) * size_of(&b) * LONGEST, exact), Kind::Real { exact: Some(_), .. }) {
+            return None;
+        }
+        let axes = union(&minus(&union(&a.axes, &b.axes), "d"), &["s"].into());
+        let score = format!("(sum[d] {} * {}[t = s])", a.text, b.text);
+        let mask = if self.rng.chance(60) { self.mask(&["s"]) } else { None };
+        let axes = mask.iter().fold(axes, |all, m| union(&all, &m.axes));
+        let clause = mask.map_or(String::new(), |m| format!(" where {}", m.text));
+        let n = 1 + self.rng.below(3);
+        let rest = minus(&axes, "s");
+        Some(match self.rng.below(4) {
+            0 => {
+                let row = self.real(|v| v.axes.contains("t") && !v.axes.contains("s") && union(&minus(&v.axes, "t"), &rest).len() <= 4)?;
+                let text = format!("sum[s] softmax[s](0.125 * {score} where topk[s]({score}{clause}, {n})) * {}[t = s]", row.text);
+                Term { text, axes: union(&rest, &minus(&row.axes, "t")), kind: real(size_of(&row), None) }
+            }
+            1 if !rest.contains("j") => {
+                Term { text: format!("list[s -> j](topk[s]({score}{clause}, {n})) ?? -1"), axes: union(&rest, &["j"].into()), kind: Kind::Int { size: LONGEST as i64 } }
+            }
+            2 if !rest.contains("j") => {
+                Term { text: format!("argsort[s -> j]({score}{clause}) ?? -1"), axes: union(&rest, &["j"].into()), kind: Kind::Int { size: LONGEST as i64 } }
+            }
+            _ => Term { text: format!("count[s] (topk[s]({score}{clause}, {n}))"), axes: rest, kind: Kind::Int { size: LONGEST as i64 } },
+        })
+    }
+
+    /// Rounds that stop early, for each element of a batch when it is done.
+    fn until(&mut self) -> Option<Stmt> {
+        let u = self.choose(|v| v.axes.len() <= 3 && matches!(v.kind, Kind::Real { exact: Some(_), size } if size < 60.0))?;
+        let (name, rounds, k) = (self.name(), self.name(), self.next);
+        let bound = size_of(&u) / 4.0;
+        // Halving is exact for this many rounds.
+        let text = format!(
+            "repeat 4 until abs(S{k}) <= {bound:?} {{\n    state S{k} = {}\n    state n{k}: int = 0\n    S{k}' = 0.5 * S{k}\n    n{k}' = n{k} + 1\n}}\nlet {name} = S{k}\nlet {rounds} = n{k}",
+            u.text
+        );
+        let value = Value { name, axes: u.axes.clone(), kind: real(size_of(&u), None) };
+        let count = Value { name: rounds, axes: u.axes.clone(), kind: Kind::Int { size: 4 } };
+        self.values.extend([value.clone(), count.clone()]);
+        Some(Stmt { text, defines: vec![value, count], uses: std::mem::take(&mut self.used) })
+    }
+
+    /// What may be absent, asked for and replaced.
+    fn optional(&mut self) -> Option<Term> {
+        let a = self.real(|v| v.axes.contains("t") && v.axes.len() <= 3)?;
+        let m = self.mask(&["t"])?;
+        let axes = union(&a.axes, &m.axes);
+        let t = &a.text;
+        Some(match self.rng.below(3) {
+            0 => Term { text: format!("present({t}[t = t - 2] where {})", m.text), axes: union(&m.axes, &["t"].into()), kind: Kind::Bool },
+            1 => Term { text: format!("({t} where {}) ?? ({t}[t = t + 1] ?? 0.25)", m.text), axes, kind: real(size_of(&a).max(0.25), None) },
+            _ => Term { text: format!("(mean[t] ({t} where {})) + 0 * len(t)", m.text), axes: minus(&axes, "t"), kind: real(size_of(&a), None) },
+        })
+    }
+
+    /// Functions with axes, and reductions that give positions.
+    fn best(&mut self) -> Option<Term> {
+        let axis = *self.rng.pick(&["d", "e", "n", "t"])?;
+        let x = self.choose(|v| v.axes.contains(axis) && matches!(v.kind, Kind::Real { size, exact: Some(_) } if size < 60.0))?;
+        let t = &x.text;
+        Some(match self.rng.below(5) {
+            0 => Term { text: format!("(argmin[{axis}] {t}) ?? 0"), axes: minus(&x.axes, axis), kind: Kind::Int { size: LONGEST as i64 } },
+            1 => Term { text: format!("normalize[{axis}]({t} + 0.5)"), axes: x.axes.clone(), kind: REAL },
+            2 => Term { text: format!("log_softmax[{axis}]({t}) / 128"), axes: x.axes.clone(), kind: real(2.0, None) },
+            3 => Term { text: format!("prod[{axis}] (1 + tanh({t}) / 256)"), axes: minus(&x.axes, axis), kind: real(4.0, None) },
+            _ => Term { text: format!("any[{axis}] ({t} > 1)"), axes: minus(&x.axes, axis), kind: Kind::Bool },
+        })
+    }
+
+    /// A step whose state is a matrix written by outer products: gated, with or without the delta rule.
+    fn running(&mut self) -> Option<Stmt> {
+        let key = self.real(|v| v.axes.contains("t") && v.axes.contains("d") && !v.axes.contains("e") && !v.axes.contains("s") && v.axes.len() <= 3)?;
+        let row = self.real(|v| v.axes.contains("t") && v.axes.contains("e") && !v.axes.contains("d") && !v.axes.contains("s") && v.axes.len() <= 3)?;
+        let (name, last, k) = (self.name(), self.name(), self.next);
+        let (key_text, v) = (format!("(tanh({}) / 4)", key.text), row.text.clone());
+        let step = match self.rng.below(4) {
+            0 => format!("M{k} + {key_text} * {v}"),
+            1 => format!("0.75 * M{k} + {key_text} * {v}"),
+            2 => format!("M{k} * sigmoid({key_text}) + {key_text} * {v}"),
+            _ => format!("M{k} + 0.5 * {key_text} * ({v} - sum[d] {key_text} * M{k})"),
+        };
+        let text = format!("scan t {{\n    state M{k}: [d,e] = 0\n    M{k}' = {step}\n    {name} = sum[d] {key_text} * M{k}'\n}}\nlet {last} = M{k}");
+        let axes = union(&key.axes, &row.axes);
+        let size = (size_of(&row) + 1.0) * LONGEST;
+        let out = Value { name, axes: minus(&axes, "d"), kind: real(size, None) };
+        let end = Value { name: last, axes: minus(&axes, "t"), kind: real(size, None) };
+        self.values.extend([out.clone(), end.clone()]);
+        Some(Stmt { text, defines: vec![out, end], uses: std::mem::take(&mut self.used) })
     }
 
     fn repeat(&mut self) -> Option<Stmt> {

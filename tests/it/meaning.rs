@@ -155,3 +155,23 @@ fn topk_takes_all_when_there_are_fewer_and_none_for_none() {
         assert_eq!(output(source, &x, &[("n", n)]).data, Data::Int(want.to_vec()), "n = {n}");
     }
 }
+
+/// Results that are not there yet have no value: memory that nobody wrote (the tests poison it) does not leak into the sum.
+#[test]
+fn results_to_come_are_dropped_not_multiplied_by_zero() {
+    let source = "kernel x(q: [t,d], g: [t]) -> (o: [t,d]) {
+        axis s: T
+        scan t {
+            x = q + sum[s] (tanh(g[t = s]) / T * x[t = s] where s < t)
+        }
+        o = x
+    }";
+    let graph = attnc_tests::graph_of(source).expect("a program");
+    let real = |shape: &[usize]| Array { shape: shape.to_vec(), data: Data::Real((0..shape.iter().product()).map(|i| (i % 7) as f64 / 4.0 - 0.5).collect()) };
+    for t in [1, 2, 70] {
+        let inputs = [("q".to_string(), real(&[t, 3])), ("g".to_string(), real(&[t]))].into();
+        let want = attnc_compiler::interp::run(&graph, &inputs, &Default::default()).expect("results");
+        let got = attnc_tests::cpu::run_cpu(&graph, &inputs, &Default::default()).expect("results");
+        assert!(attnc_tests::cpu::difference(&want["o"], &got["o"]) < 1e-5, "{t} positions");
+    }
+}

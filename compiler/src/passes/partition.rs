@@ -68,7 +68,9 @@ fn block_rows(work: &Work, sizes: &Sizes) -> BTreeMap<NodeId, Vec<AxisId>> {
             values.push(*id);
         }
         for value in values {
-            if out.get(&value).is_some_and(|a| a != axes) || !work.cuts.contains(&value) || sizes.long_axes(graph.axes_of(value)) < 2 {
+            // Features are held whole by the blocks of other kernels: rows along them would not fit those.
+            let feature = graph.axes_of(value).iter().any(|a| !axes.contains(a) && sizes.is_feature(*a));
+            if feature || out.get(&value).is_some_and(|a| a != axes) || !work.cuts.contains(&value) || sizes.long_axes(graph.axes_of(value)) < 2 {
                 refused.insert(value);
             }
             out.insert(value, axes.clone());
@@ -232,6 +234,7 @@ impl Partitioner<'_> {
             Op::ArgSort { to, .. } | Op::List { to, .. } => grid.retain(|a| a != to),
             _ => {}
         }
+        let batch = grid.clone();
         let mut inside = BTreeSet::new();
         let mut rows = BTreeSet::new();
         let mut seen = HashSet::new();
@@ -272,7 +275,9 @@ impl Partitioner<'_> {
         for id in &rows {
             let axes: AxisSet = self.graph.axes_of(*id).iter().copied().filter(|a| !self.rows[id].contains(a)).collect();
             // A row that varies along an axis which this kernel loops over, or a dear one that many blocks would make again.
-            if !axes.is_subset(&grid) || (axes != grid && self.takes_loops(*id)) {
+            // An order operation itself makes one row for each of its own positions.
+            let short = grid != batch && super::order::is_ordered(self.graph, root);
+            if short || !axes.is_subset(&grid) || (axes != grid && self.takes_loops(*id)) {
                 self.refused.insert(*id);
             }
         }

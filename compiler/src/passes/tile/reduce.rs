@@ -482,7 +482,15 @@ impl Writer<'_> {
             let Some(f) = &follows[i] else {
                 if op == ReduceOp::Sum && self.is_product(axes, *id) {
                     let factors = self.factors(body);
-                    if let Some((mut a, b)) = self.dot_operands(&factors, &axes[axes.len() - 1..], &dims)? {
+                    // Results that are not there yet are memory that nobody has written: they are dropped, not multiplied by 0.
+                    let unwritten = mask.is_some() && factors.iter().any(|f| self.reads_earlier(*f));
+                    if let Some((mut a, mut b)) = self.dot_operands(&factors, &axes[axes.len() - 1..], &dims)?.filter(|(_, b)| !unwritten || self.fits(mask, *b)) {
+                        if unwritten {
+                            let zero = self.real(0.0);
+                            let masked = self.masked(b, mask, zero)?;
+                            let tile = self.hold("there", masked)?;
+                            b = self.k.add(Expr::Tile(tile));
+                        }
                         if mask.is_some() {
                             let zero = self.real(0.0);
                             let masked = self.masked(a, mask, zero)?;
@@ -572,6 +580,29 @@ impl Writer<'_> {
             nexts[i] = Some(next);
         }
         nexts.into_iter().map(|n| n.ok_or_else(|| self.bug("a reduction was left out"))).collect()
+    }
+
+    /// Whether a value reads earlier results of a scan.
+    fn reads_earlier(&self, id: NodeId) -> bool {
+        let mut seen = HashSet::new();
+        let mut stack = vec![id];
+        while let Some(n) = stack.pop() {
+            if !seen.insert(n) || (self.homes.contains_key(&n) && !self.is_mine(n)) {
+                continue;
+            }
+            match self.graph.op(n) {
+                Op::History { .. } => return true,
+                op => stack.extend(op.operands()),
+            }
+        }
+        false
+    }
+
+    /// Whether a mask varies over nothing that the operand does not have, positions that stand still aside.
+    fn fits(&self, mask: Option<NodeId>, operand: ExprId) -> bool {
+        let dims = self.tile_dims(operand);
+        let Some(mask) = mask else { return true };
+        self.graph.axes_of(mask).iter().filter_map(|a| self.env(*a)).all(|d| self.k.dim(d).kind.capacity() == 1 || dims.contains(&d))
     }
 
     /// A tile of the current scope that holds an expression.

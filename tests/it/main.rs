@@ -1,6 +1,7 @@
 //! Integration tests: claims about programs, across the layers.
 
 mod blocks;
+mod chunks;
 mod devices;
 mod docs;
 mod examples;

@@ -104,7 +104,15 @@ impl Writer<'_> {
     fn seen(&mut self, before: bool) -> NodeId {
         let (r, u) = (self.index(self.axes.r), self.index(self.axes.u));
         let (low, high) = if self.axes.reverse { (r, u) } else { (u, r) };
-        self.map(if before { ScalarOp::Lt } else { ScalarOp::Le }, &[low, high])
+        let seen = self.map(if before { ScalarOp::Lt } else { ScalarOp::Le }, &[low, high]);
+        self.table(seen)
+    }
+
+    /// A condition on rows and columns as a table of 0 and 1, made once for all chunks.
+    fn table(&mut self, cond: NodeId) -> NodeId {
+        let (one, zero) = (self.real(1.0), self.real(0.0));
+        let table = self.map(ScalarOp::Select, &[cond, one, zero]);
+        self.map(ScalarOp::Lt, &[zero, table])
     }
 
     fn prefix(&mut self, axis: AxisId, body: NodeId, before: bool) -> NodeId {
@@ -152,6 +160,7 @@ impl Writer<'_> {
                 let base = self.level(*log, keys, x, z, before, size, true);
                 let same = self.same(size);
                 let here = self.map(ScalarOp::And, &[same, seen]);
+                let here = self.table(here);
                 self.map(ScalarOp::Select, &[here, base, result])
             }
         }
@@ -173,7 +182,8 @@ impl Writer<'_> {
         let (p, q) = (self.map(ScalarOp::Mod, &[r, whole]), self.map(ScalarOp::Mod, &[u, whole]));
         let (right, left) = (self.map(ScalarOp::Le, &[half, p]), self.map(ScalarOp::Lt, &[q, half]));
         let sides = self.map(ScalarOp::And, &[right, left]);
-        self.map(ScalarOp::And, &[same, sides])
+        let here = self.map(ScalarOp::And, &[same, sides]);
+        self.table(here)
     }
 
     /// Products of rows and columns of one block, both scaled to a pivot in it: the last position of the left half, or one in the middle.
@@ -189,7 +199,7 @@ impl Writer<'_> {
     /// Sum of logarithms between a pivot and a row (those after the pivot count up, those after the row count down), or between a
     /// column and the pivot.
     fn exponent(&mut self, log: NodeId, size: u32, middle: bool, is_row: bool, before: bool) -> NodeId {
-        let Axes { r, u, t, .. } = self.axes;
+        let Axes { r, u, .. } = self.axes;
         let (own, other) = if is_row { (r, u) } else { (u, r) };
         let (i, w) = (self.index(own), self.index(other));
         let pivot = {
@@ -197,16 +207,8 @@ impl Writer<'_> {
             let place = self.b.int(i64::from(size / 2) - 1);
             let rest = self.map(ScalarOp::Mod, &[i, whole]);
             let first = self.map(ScalarOp::Sub, &[i, rest]);
-            let pivot = self.map(ScalarOp::Add, &[first, place]);
-            // A block that ends early has its pivot at the end.
-            let extent = self.b.add(Op::Extent(t), self.span);
-            let block = self.b.int(i64::from(self.axes.block));
-            let chunk = self.index(self.axes.c);
-            let start = self.map(ScalarOp::Mul, &[chunk, block]);
-            let rows = self.map(ScalarOp::Sub, &[extent, start]);
-            let one = self.b.int(1);
-            let last = self.map(ScalarOp::Sub, &[rows, one]);
-            self.map(ScalarOp::Min, &[pivot, last])
+            // In a block that ends early the pivot may not exist: what would be summed up to it is 0.
+            self.map(ScalarOp::Add, &[first, place])
         };
         let between = |s: &mut Self, low: NodeId, high: NodeId, ends: (ScalarOp, ScalarOp)| {
             let (p, q) = (s.map(ends.0, &[low, w]), s.map(ends.1, &[w, high]));

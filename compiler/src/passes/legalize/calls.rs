@@ -292,6 +292,39 @@ impl Lower<'_> {
                 let place = self.tile_place(t);
                 Ok(Some(Operand { base: place.base, offset: place.offset, strides, inside: None, half: false }))
             }
+            // A tile that holds an axis whole, at the positions of a block of it.
+            Expr::TileAt { tile, at } if at.iter().all(|(d, e)| self.is_own_position(*e, *d)) => {
+                let dims = self.k.tile(tile).dims.clone();
+                let strides = self.strides(&dims);
+                let place = self.tile_place(tile);
+                let mut out = Vec::new();
+                let mut offset = place.offset;
+                for (dim, stride) in dims.iter().zip(strides) {
+                    let stride = self.b.int(stride);
+                    let Some((_, index)) = at.iter().find(|a| a.0 == *dim) else {
+                        out.push((*dim, stride));
+                        continue;
+                    };
+                    let here = match self.k.expr(*index) {
+                        Expr::Pos(p) => *p,
+                        Expr::Op { args, .. } => match self.k.expr(args[0]) {
+                            Expr::Pos(p) => *p,
+                            _ => return Ok(None),
+                        },
+                        _ => return Ok(None),
+                    };
+                    // Positions inside a chunk start at its start; others count from the start of the axis.
+                    if matches!(self.k.expr(*index), Expr::Pos(_)) {
+                        let start = self.bounds(here)?.start;
+                        offset = self.b.mul_add(start, stride, offset);
+                    }
+                    if out.iter().any(|s: &(DimId, Value)| s.0 == here) {
+                        return Ok(None);
+                    }
+                    out.push((here, stride));
+                }
+                Ok(Some(Operand { base: place.base, offset, strides: out, inside: None, half: false }))
+            }
             Expr::Load { buffer, index, guard } => {
                 let plan = &self.plan.buffers[buffer.index()];
                 let half = matches!(plan.storage, Storage::Bf16 | Storage::F16);

@@ -111,7 +111,7 @@ impl Lower<'_> {
     }
 
     /// A position of the same axis.
-    fn is_own_position(&self, expr: ExprId, dim: DimId) -> bool {
+    pub(super) fn is_own_position(&self, expr: ExprId, dim: DimId) -> bool {
         let same = |p: DimId| self.k.dim(p).axis == self.k.dim(dim).axis;
         match self.k.expr(expr) {
             Expr::Pos(p) => same(*p),

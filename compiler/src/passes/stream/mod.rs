@@ -55,6 +55,10 @@ impl Rewrite for Stream {
 
 impl Stream {
     fn reduction(&mut self, b: &mut Builder, built: NodeId, op: ReduceOp, axes: &[AxisId], body: NodeId, mask: Option<NodeId>) -> NodeId {
+        // Positions inside a block are held whole: there is no pass to share, and exchanged sums would only grow.
+        if axes.iter().any(|x| b.graph.axis(*x).split.is_some()) {
+            return built;
+        }
         // A sum that selects zero is a sum over fewer elements: the mask skips whole blocks.
         if let (ReduceOp::Sum, Op::Map { op: ScalarOp::Select, args }) = (op, b.graph.op(body).clone()) {
             let span = b.graph.node(built).span;

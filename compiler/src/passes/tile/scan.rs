@@ -4,9 +4,10 @@
 use super::Writer;
 use crate::graph::{AxisId, NodeId, Op, PrefixDir, ScanId, Split};
 use crate::kernel::plan::HostExpr;
+use crate::ops::DType;
 use crate::passes::error::CompileError;
 use crate::tiles::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 impl Writer<'_> {
     /// Writes the loop of a scan in the current scope.
@@ -33,6 +34,9 @@ impl Writer<'_> {
             let init = self.tile_over(&state.name, &axes, state.dtype, expr)?;
             params.push(self.copy_type(init));
             inits.push(init);
+        }
+        if !rows.is_empty() {
+            self.hoist_tables(record.axis, scan)?;
         }
         let mut env = HashMap::from([(record.axis, dim)]);
         for (axis, split) in rows {
@@ -97,6 +101,34 @@ impl Writer<'_> {
     fn chunk_rows(&self, outer: AxisId) -> Vec<(AxisId, Split)> {
         let axes = (0..self.graph.axes.len() as u32).map(AxisId);
         axes.filter_map(|a| self.graph.axis(a).split.filter(|s| s.outer == outer).map(|s| (a, s))).collect()
+    }
+
+    /// Values over the rows and columns of a chunk that are the same in every chunk: made once, before the loop.
+    fn hoist_tables(&mut self, chunk: AxisId, scan: ScanId) -> Result<(), CompileError> {
+        let graph = self.graph;
+        let record = &graph.scans[scan.index()];
+        let inner: Vec<AxisId> = self.chunk_rows(chunk).into_iter().map(|r| r.0).collect();
+        let mut stack: Vec<NodeId> = record.states.iter().map(|s| s.next).chain(record.exports.iter().copied()).collect();
+        let mut seen = HashSet::new();
+        let mut tables = Vec::new();
+        while let Some(id) = stack.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let axes = graph.axes_of(id);
+            let same = !axes.contains(&chunk) && inner.iter().any(|a| axes.contains(a));
+            if same && graph.dtype(id) == DType::Real && matches!(graph.op(id), Op::Map { .. } | Op::Prefix { .. }) {
+                tables.push(id);
+                continue;
+            }
+            stack.extend(graph.op(id).operands());
+        }
+        tables.sort();
+        for id in tables {
+            self.needs(&[(id, vec![])])?;
+            self.tile(id)?;
+        }
+        Ok(())
     }
 
     /// A running reduction or a triangular system, as a tile of the current scope.

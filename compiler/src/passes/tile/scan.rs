@@ -124,6 +124,12 @@ impl Writer<'_> {
             stack.extend(graph.op(id).operands());
         }
         tables.sort();
+        // Rows before columns: columns run fastest, as in the values that the tables meet.
+        if !tables.is_empty() {
+            for axis in &inner {
+                self.dim_of(*axis)?;
+            }
+        }
         for id in tables {
             self.needs(&[(id, vec![])])?;
             self.tile(id)?;

@@ -223,10 +223,15 @@ impl Writer<'_> {
         let (one, minus, zero) = (self.real(1.0), self.real(-1.0), self.real(0.0));
         let below = self.map(ScalarOp::Select, &[down, minus, zero]);
         let sign = if middle { self.map(ScalarOp::Select, &[up, one, below]) } else { self.map(ScalarOp::Select, &[up, one, zero]) };
-        let log = self.at(log, other);
-        let log = self.present(log, other, 0.0);
+        self.logs(sign, log, other)
+    }
+
+    /// Sum of logarithms along an inner axis, with signs; kept below what f32 can raise e to.
+    fn logs(&mut self, sign: NodeId, log: NodeId, along: AxisId) -> NodeId {
+        let log = self.at(log, along);
+        let log = self.present(log, along, 0.0);
         let body = self.mul(sign, log);
-        let sum = self.sum(&[other], body);
+        let sum = self.sum(&[along], body);
         let most = self.real(MOST);
         self.map(ScalarOp::Min, &[sum, most])
     }
@@ -243,12 +248,7 @@ impl Writer<'_> {
         };
         let (one, zero) = (self.real(1.0), self.real(0.0));
         let sign = self.map(ScalarOp::Select, &[taken, one, zero]);
-        let log = self.at(log, other);
-        let log = self.present(log, other, 0.0);
-        let body = self.mul(sign, log);
-        let sum = self.sum(&[other], body);
-        let most = self.real(MOST);
-        self.map(ScalarOp::Min, &[sum, most])
+        self.logs(sign, log, other)
     }
 
     /// `x` times the decay since the start of the chunk.

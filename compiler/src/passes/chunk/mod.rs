@@ -111,7 +111,7 @@ fn one_scan(work: Work, steps: &Steps, scan: ScanId, chunks: Chunks) -> Res<(Wor
     let varying = varying(&b, step, &olds);
     // A value after the step that does not read the state: no recurrence.
     leaves.retain(|id, _| varying.contains(id));
-    let wanted = wanted(&b, &keep, step, scan, &varying);
+    let wanted = wanted(&b, &keep, scan, &varying);
     let mut a = Affine { b: &mut b, leaves, live: varying };
     // Readouts decide which axes are keys.
     let mut reads: Vec<Term> = Vec::new();
@@ -212,9 +212,8 @@ fn varying(b: &Builder, step: &BTreeSet<NodeId>, leaves: &HashSet<NodeId>) -> Ha
 }
 
 /// Values of the step that are read outside of it.
-fn wanted(b: &Builder, keep: &HashSet<NodeId>, step: &BTreeSet<NodeId>, scan: ScanId, varying: &HashSet<NodeId>) -> Vec<NodeId> {
+fn wanted(b: &Builder, keep: &HashSet<NodeId>, scan: ScanId, varying: &HashSet<NodeId>) -> Vec<NodeId> {
     let mut out: BTreeSet<NodeId> = b.graph.outputs.iter().map(|o| o.node).chain(b.graph.requires.iter().map(|r| r.cond)).filter(|id| varying.contains(id)).collect();
-    let record = &b.graph.scans[scan.index()];
     for user in keep.iter().filter(|u| !varying.contains(u)) {
         let through = matches!(b.graph.op(*user), Op::State { scan: s, .. } | Op::Final { scan: s, .. } | Op::History { scan: s, .. } if *s == scan);
         if through {
@@ -222,8 +221,6 @@ fn wanted(b: &Builder, keep: &HashSet<NodeId>, step: &BTreeSet<NodeId>, scan: Sc
         }
         out.extend(dependencies(&b.graph, *user).into_iter().filter(|d| varying.contains(d)));
     }
-    // A value after the step of a state is only wanted when something reads it.
-    let _ = (record, step);
     out.into_iter().collect()
 }
 
